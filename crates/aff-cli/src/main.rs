@@ -1,0 +1,2 @@
+//! The `aff` command.
+fn main() {}

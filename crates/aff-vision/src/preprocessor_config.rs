@@ -1,0 +1,104 @@
+//! How an image becomes the network's input, as `preprocessor_config.json` says it.
+
+use serde::{Deserialize, Serialize};
+
+/// Mean of the ImageNet channels in RGB, of values in 0..1.
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Standard deviation of the ImageNet channels in RGB, of values in 0..1.
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// `preprocessor_config.json` in the manner of Hugging Face image processors; unknown fields are refused.
+///
+/// The steps run in the order of the fields: resize, crop, rescale, normalise, pad.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "the file format has these switches")]
+pub struct PreprocessorConfig {
+    /// Name of the processor; kept for other readers of the file, not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_processor_type: Option<String>,
+    /// Whether to resize.
+    pub do_resize: bool,
+    /// Target of the resize; the aspect ratio is kept.
+    pub size: ResizeTarget,
+    /// Filter of the resize.
+    pub resample: Resample,
+    /// Whether to cut the centre out (classifiers).
+    #[serde(default)]
+    pub do_center_crop: bool,
+    /// Size of that crop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_size: Option<CropSize>,
+    /// Whether to multiply the 8-bit values with `rescale_factor`.
+    pub do_rescale: bool,
+    /// 1/255 in every published model.
+    pub rescale_factor: f64,
+    /// Whether to subtract `image_mean` and divide by `image_std`.
+    pub do_normalize: bool,
+    /// Mean of each channel (R, G, B).
+    pub image_mean: [f32; 3],
+    /// Standard deviation of each channel (R, G, B).
+    pub image_std: [f32; 3],
+    /// Whether to pad right and bottom with zeros, after normalisation.
+    #[serde(default)]
+    pub do_pad: bool,
+    /// Height and width are padded to multiples of it.
+    #[serde(default = "one")]
+    pub size_divisor: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Edge lengths in pixels that a resize aims at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResizeTarget {
+    /// Length that the shorter edge gets ...
+    pub shortest_edge: u32,
+    /// ... unless the longer one would exceed this: then that one gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_edge: Option<u32>,
+}
+
+/// Height and width of a centre crop in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CropSize {
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+}
+
+/// Resampling filter; written as the number that Pillow gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum Resample {
+    /// Pillow's 2.
+    Bilinear,
+    /// Pillow's 3.
+    Bicubic,
+}
+
+impl From<Resample> for u8 {
+    fn from(resample: Resample) -> u8 {
+        match resample {
+            Resample::Bilinear => 2,
+            Resample::Bicubic => 3,
+        }
+    }
+}
+
+impl TryFrom<u8> for Resample {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        match number {
+            2 => Ok(Self::Bilinear),
+            3 => Ok(Self::Bicubic),
+            other => Err(format!("`resample` is {other}; expected 2 (bilinear) or 3 (bicubic)")),
+        }
+    }
+}
