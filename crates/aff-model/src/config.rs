@@ -28,7 +28,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    fn value(field: impl Into<String>, expected: impl Into<String>, found: impl ToString) -> Self {
+    fn value(field: impl Into<String>, expected: impl Into<String>, found: impl std::fmt::Display) -> Self {
         Self::Value { field: field.into(), expected: expected.into(), found: found.to_string() }
     }
 }

@@ -1,1 +1,51 @@
-//! Placeholder.
+//! Differentiable operators on irregular 2-D tokens, for [Candle](candle_core) tensors.
+//!
+//! Off-grid networks have no pixel neighbours to convolve over: their tokens sit wherever the content is. The operators
+//! here work on such tokens, given who neighbours whom.
+//!
+//! | operator | from -> to |
+//! |---|---|
+//! | [`cluster_attention`](fn@cluster_attention) | `[B,N,C]` -> `[B,N,C]`: attention to the tokens of the nearest clusters |
+//! | [`neighborhood_merge`](fn@neighborhood_merge) | `[B,N,C]` -> `[B,Q,W*C]`: PointConv, neighbours summed with learnt weights |
+//! | [`weighted_gather`](fn@weighted_gather) | `[B,N,C]` -> `[B,Q,C]`: neighbours summed with given weights |
+//! | [`ShepardInterpolation`] | `[B,N,C]` -> `[B,Q,C]`: inverse distance interpolation |
+//! | [`deformable_gather`](fn@deformable_gather) | `[B,N,C]` -> `[B,Q,C]`: values at learnt locations of several levels |
+//! | [`layer_norm`], [`softmax_last_dim`], [`gelu`] | like Candle's, and trainable |
+//!
+//! # Conventions
+//! * B batch, N tokens (keys), Q queries, M neighbour slots of a query, H heads, D head width, C = H*D channels,
+//!   K clusters, W weight channels, L levels, P points.
+//! * Positions are `(x, y)` on the canvas of the network's first stage (a quarter of the image), and stay on it through
+//!   all stages. They are data, not tensors: gradients do not flow into them.
+//! * A [`Neighborhood`] says which tokens a query sees. It is built once for a stage and borrowed by all its blocks.
+//! * Every operator is differentiable in all its tensors. Wrong shapes are errors that name the tensor, what was
+//!   expected and what was found.
+//!
+//! # How they are computed
+//! At present every operator is a composition of differentiable Candle operators, in a module named `reference`:
+//! easy to read, the yardstick for faster versions, and wasteful of memory, as it gathers `[B,Q,M,C]`.
+
+#![forbid(unsafe_code)]
+
+pub mod cluster_attention;
+pub mod deformable_gather;
+mod layers;
+mod neighborhood;
+pub mod neighborhood_merge;
+mod positions;
+mod relative;
+mod shape;
+mod shepard;
+mod sine_embedding;
+pub mod weighted_gather;
+
+pub use cluster_attention::{ClusterAttention, cluster_attention};
+pub use deformable_gather::{CanvasLookup, DeformableGather, deformable_gather};
+pub use layers::{gelu, layer_norm, softmax_last_dim};
+pub use neighborhood::Neighborhood;
+pub use neighborhood_merge::{NeighborhoodMerge, neighborhood_merge};
+pub use positions::Positions;
+pub use relative::Offset;
+pub use shepard::ShepardInterpolation;
+pub use sine_embedding::sine_position_embedding;
+pub use weighted_gather::weighted_gather;

@@ -1,0 +1,101 @@
+//! A transformer block with cluster attention (section 4 of the method).
+
+use aff_ops::{ClusterAttention, cluster_attention, gelu};
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Init, Linear, VarBuilder, linear};
+
+use super::stage::StageGeometry;
+use crate::config::BackboneConfig;
+use crate::layers::LayerNorm;
+
+/// `x + g1 attn(norm1(x))`, then `x + g2 mlp(norm2(x))`.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    norm1: LayerNorm,
+    attention: Attention,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    layer_scale: Option<LayerScale>,
+}
+
+#[derive(Debug, Clone)]
+struct LayerScale {
+    gamma1: Tensor,
+    gamma2: Tensor,
+}
+
+impl Block {
+    pub(super) fn new(config: &BackboneConfig, stage: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let channels = config.embed_dims[stage];
+        let hidden = config.mlp_hidden(stage);
+        let layer_scale = config.layer_scale_init.map(|init| {
+            let gamma = |name| vb.get_with_hints(channels, name, Init::Const(init));
+            Result::Ok(LayerScale { gamma1: gamma("gamma1")?, gamma2: gamma("gamma2")? })
+        });
+        Ok(Self {
+            norm1: LayerNorm::new(channels, &vb.pp("norm1"))?,
+            attention: Attention::new(channels, config.num_heads[stage], &vb.pp("attn"))?,
+            norm2: LayerNorm::new(channels, &vb.pp("norm2"))?,
+            fc1: linear(channels, hidden, vb.pp("mlp.fc1"))?,
+            fc2: linear(hidden, channels, vb.pp("mlp.fc2"))?,
+            layer_scale: layer_scale.transpose()?,
+        })
+    }
+
+    /// `[B,N,C]` in the order of the geometry -> the same shape and order.
+    pub(super) fn forward(&self, feat: &Tensor, geometry: &StageGeometry) -> Result<Tensor> {
+        let attended = self.attention.forward(&self.norm1.forward(feat)?, geometry)?;
+        let feat = (feat + self.scaled(attended, |scale| &scale.gamma1)?)?;
+        let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&feat)?)?)?;
+        let update = self.scaled(self.fc2.forward(&hidden)?, |scale| &scale.gamma2)?;
+        feat + update
+    }
+
+    fn scaled(&self, update: Tensor, gamma: impl Fn(&LayerScale) -> &Tensor) -> Result<Tensor> {
+        match &self.layer_scale {
+            Some(scale) => update.broadcast_mul(gamma(scale)),
+            None => Ok(update),
+        }
+    }
+}
+
+/// Cluster attention with its projections.
+#[derive(Debug, Clone)]
+struct Attention {
+    q: Linear,
+    kv: Linear,
+    position_weight: Tensor,
+    position_bias: Tensor,
+    blank_key: Tensor,
+    blank_value: Tensor,
+    proj: Linear,
+}
+
+impl Attention {
+    fn new(channels: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let position = linear(5, heads, vb.pp("pos_embed"))?;
+        let blank = |name| vb.get_with_hints(channels, name, Init::Randn { mean: 0.0, stdev: 0.02 });
+        Ok(Self {
+            q: linear(channels, channels, vb.pp("q"))?,
+            kv: linear(channels, 2 * channels, vb.pp("kv"))?,
+            position_weight: position.weight().clone(),
+            position_bias: vb.get(heads, "pos_embed.bias")?,
+            blank_key: blank("blank_k")?,
+            blank_value: blank("blank_v")?,
+            proj: linear(channels, channels, vb.pp("proj"))?,
+        })
+    }
+
+    fn forward(&self, feat: &Tensor, geometry: &StageGeometry) -> Result<Tensor> {
+        let inputs = ClusterAttention {
+            query: &self.q.forward(feat)?,
+            key_value: &self.kv.forward(feat)?,
+            position_weight: &self.position_weight,
+            position_bias: &self.position_bias,
+            blank_key: &self.blank_key,
+            blank_value: &self.blank_value,
+        };
+        self.proj.forward(&cluster_attention(&inputs, geometry.positions(), geometry.neighborhood())?)
+    }
+}

@@ -1,0 +1,63 @@
+//! Dense multi-head attention with packed projections, as in PyTorch's `MultiheadAttention`.
+
+use aff_ops::softmax_last_dim;
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Linear, VarBuilder, linear};
+
+/// Queries attend to all keys that are not blocked.
+#[derive(Debug, Clone)]
+pub(super) struct Attention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out_proj: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    /// Parameters `in_proj_weight [3C,C]` and `in_proj_bias [3C]`, laid out (query, key, value), and `out_proj.*`.
+    pub(super) fn new(width: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
+        let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", init)?;
+        let bias = vb.get_with_hints(3 * width, "in_proj_bias", candle_nn::init::ZERO)?;
+        let part = |index: usize| {
+            let weight = weight.narrow(0, index * width, width)?.contiguous()?;
+            Result::Ok(Linear::new(weight, Some(bias.narrow(0, index * width, width)?.contiguous()?)))
+        };
+        Ok(Self {
+            query: part(0)?,
+            key: part(1)?,
+            value: part(2)?,
+            out_proj: linear(width, width, vb.pp("out_proj"))?,
+            heads,
+        })
+    }
+
+    /// `query [B,Q,C]`, `key` and `value [B,N,C]`, `blocked [B,Q,N]` u8 (1 where a query may not look) -> `[B,Q,C]`.
+    pub(super) fn forward(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        blocked: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (batch, queries, channels) = query.dims3()?;
+        let width = channels / self.heads;
+        let by_head = |x: Tensor| {
+            let tokens = x.dim(1)?;
+            x.reshape((batch, tokens, self.heads, width))?.transpose(1, 2)?.contiguous()
+        };
+        let query = by_head((self.query.forward(query)? * (width as f64).powf(-0.5))?)?;
+        let key = by_head(self.key.forward(key)?)?;
+        let value = by_head(self.value.forward(value)?)?;
+
+        let mut logits = query.matmul(&key.transpose(2, 3)?.contiguous()?)?;
+        if let Some(blocked) = blocked {
+            let blocked = blocked.unsqueeze(1)?.broadcast_as(logits.shape())?;
+            let never = Tensor::new(f32::NEG_INFINITY, logits.device())?.to_dtype(logits.dtype())?;
+            logits = blocked.where_cond(&never.broadcast_as(logits.shape())?, &logits)?;
+        }
+        let attended = softmax_last_dim(&logits)?.matmul(&value)?;
+        self.out_proj.forward(&attended.transpose(1, 2)?.reshape((batch, queries, channels))?)
+    }
+}

@@ -1,0 +1,100 @@
+//! Cluster attention as a composition of Candle operators.
+
+use candle_core::{D, Result, Tensor};
+
+use super::{ClusterAttention, Sizes};
+use crate::relative::{Offset, relative_position_features};
+use crate::{Neighborhood, Positions, softmax_last_dim};
+
+/// What an empty slot's logit is lowered by.
+const MASKED: f64 = -100.0;
+
+pub(super) fn forward(
+    inputs: &ClusterAttention<'_>,
+    sizes: Sizes,
+    positions: &Positions,
+    neighborhood: &Neighborhood,
+) -> Result<Tensor> {
+    let Sizes { batch, tokens, channels, heads } = sizes;
+    let width = channels / heads;
+    let by_head = |x: &Tensor| x.reshape((batch, tokens, heads, width))?.transpose(1, 2)?.contiguous();
+    let key_value = inputs.key_value.reshape((batch, tokens, heads, 2, width))?;
+    let part = |index: usize| by_head(&key_value.narrow(3, index, 1)?.contiguous()?);
+
+    let place = (inputs.query.dtype(), inputs.query.device());
+    let phi = relative_position_features(positions, positions, neighborhood, Offset::ToNeighbor, place)?;
+    let slots = neighborhood.slots();
+    let bias = phi
+        .reshape((batch * tokens * slots, 5))?
+        .matmul(&inputs.position_weight.t()?)?
+        .broadcast_add(inputs.position_bias)?
+        .reshape((batch, tokens, slots, heads))?
+        .permute((0, 3, 1, 2))?
+        .contiguous()?;
+
+    let attention = LocalAttention {
+        query: &by_head(&(inputs.query * (width as f64).powf(-0.5))?)?,
+        key: &part(0)?,
+        value: &part(1)?,
+        bias: &bias,
+        blank_key: &inputs.blank_key.reshape((heads, width))?,
+        blank_value: &inputs.blank_value.reshape((heads, width))?,
+    };
+    local_attention(&attention, neighborhood)?.transpose(1, 2)?.reshape((batch, tokens, channels))
+}
+
+/// Attention within neighbourhoods, with any bias.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalAttention<'a> {
+    /// `[B,H,Q,D]`, already scaled.
+    pub query: &'a Tensor,
+    /// `[B,H,N,D]`.
+    pub key: &'a Tensor,
+    /// `[B,H,N,D]`.
+    pub value: &'a Tensor,
+    /// Added to the logits of the slots, `[B,H,Q,M]`.
+    pub bias: &'a Tensor,
+    /// `[H,D]`.
+    pub blank_key: &'a Tensor,
+    /// `[H,D]`.
+    pub blank_value: &'a Tensor,
+}
+
+/// Softmax attention of every query to its slots and to the blank token.
+///
+/// # Shapes
+/// See [`LocalAttention`]; the result is `[B,H,Q,D]`.
+///
+/// # Errors
+/// If the shapes do not fit together.
+pub fn local_attention(inputs: &LocalAttention<'_>, neighborhood: &Neighborhood) -> Result<Tensor> {
+    let (batch, heads, queries, width) = inputs.query.dims4()?;
+    let (keys, slots) = (neighborhood.keys(), neighborhood.slots());
+
+    // Rows of all heads of a token lie together for the gather: [B,H,N,D] -> [B,Q,M,H*D] -> [B,H,Q,M,D].
+    let neighbors = |x: &Tensor| {
+        let rows = x.transpose(1, 2)?.reshape((batch, keys, heads * width))?;
+        neighborhood
+            .gather(&rows)?
+            .reshape((batch, queries, slots, heads, width))?
+            .permute((0, 3, 1, 2, 4))?
+            .contiguous()
+    };
+    let query = inputs.query.unsqueeze(3)?;
+    let mut logits = neighbors(inputs.key)?.broadcast_mul(&query)?.sum(D::Minus1)?.add(inputs.bias)?;
+    if neighborhood.has_empty_slots() {
+        let empty = neighborhood.occupied(inputs.query.device())?.eq(0u8)?.to_dtype(logits.dtype())?;
+        logits = logits.broadcast_add(&(empty * MASKED)?.unsqueeze(1)?)?;
+    }
+    let blank_key = inputs.blank_key.reshape((1, heads, 1, width))?;
+    let blank_logit = inputs.query.broadcast_mul(&blank_key)?.sum_keepdim(D::Minus1)?;
+
+    let weights = softmax_last_dim(&Tensor::cat(&[&logits, &blank_logit], D::Minus1)?)?;
+    let weighted = weights
+        .narrow(D::Minus1, 0, slots)?
+        .unsqueeze(D::Minus1)?
+        .broadcast_mul(&neighbors(inputs.value)?)?
+        .sum(3)?;
+    let blank_value = inputs.blank_value.reshape((1, heads, 1, width))?;
+    weighted + weights.narrow(D::Minus1, slots, 1)?.broadcast_mul(&blank_value)?
+}

@@ -1,0 +1,36 @@
+//! Merging as a composition of Candle operators.
+
+use candle_core::{Result, Tensor};
+
+use super::{MergeGeometry, NeighborhoodMerge};
+use crate::relative::relative_position_features;
+use crate::weighted_gather::reference::multi_weighted_gather;
+use crate::{gelu, layer_norm};
+
+/// `eps` of the layer norm within the weight network, as of every layer norm of the method.
+const EPS: f64 = 1e-5;
+
+pub(super) fn forward(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'_>) -> Result<Tensor> {
+    let neighborhood = geometry.neighborhood;
+    let (batch, queries, slots) = (neighborhood.batch(), neighborhood.queries(), neighborhood.slots());
+    let channels = inputs.feat.dim(2)?;
+    let weight_channels = inputs.linear_bias.dim(0)?;
+
+    let place = (inputs.feat.dtype(), inputs.feat.device());
+    let phi =
+        relative_position_features(geometry.queries, geometry.keys, neighborhood, geometry.offset, place)?;
+    let linear = phi
+        .reshape((batch * queries * slots, 5))?
+        .matmul(&inputs.linear_weight.t()?)?
+        .broadcast_add(inputs.linear_bias)?;
+    let mut weights = gelu(&layer_norm(&linear, inputs.norm_weight, inputs.norm_bias, EPS)?)?
+        .reshape((batch, queries, slots, weight_channels))?;
+    if let Some(score) = inputs.score {
+        weights = weights.broadcast_mul(&neighborhood.gather(&score.unsqueeze(2)?)?)?;
+    }
+    multi_weighted_gather(inputs.feat, &weights, neighborhood)?.reshape((
+        batch,
+        queries,
+        weight_channels * channels,
+    ))
+}
