@@ -1,2 +1,23 @@
-//! Repository chores.
-fn main() {}
+//! Repository chores: `cargo xtask <command>`.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a command talks to its user")]
+
+mod commands;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Repository chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Check the rules of the repository that the compiler does not see
+    Check(commands::check::Check),
+}
+
+fn main() -> Result<()> {
+    match Command::parse() {
+        Command::Check(check) => check.run(),
+    }
+}

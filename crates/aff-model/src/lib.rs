@@ -21,10 +21,12 @@
 
 pub mod backbone;
 pub mod classifier;
+pub mod complexity;
 pub mod config;
 mod layers;
 pub mod mask2former;
 pub mod pixel_decoder;
+pub mod presets;
 pub mod segmenter;
 mod tokens;
 

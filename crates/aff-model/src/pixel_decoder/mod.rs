@@ -18,11 +18,11 @@ use deformable_attention::DeformableAttention;
 /// Levels that take part in deformable attention: res5, res4, res3.
 pub const LEVELS: usize = 3;
 /// Neighbours of a sampled location and of an upsampled token.
-const SHEPARD_NEIGHBORS: usize = 4;
+pub(crate) const SHEPARD_NEIGHBORS: usize = 4;
 /// Power of the squared distance in the step to res2.
 const UPSAMPLING_POWER: f64 = 3.0;
 /// Neighbours in the PointConv over res2.
-const FINE_NEIGHBORS: usize = 9;
+pub(crate) const FINE_NEIGHBORS: usize = 9;
 
 /// Tokens of four stages in, three levels of one width and mask features out.
 #[derive(Debug, Clone)]
