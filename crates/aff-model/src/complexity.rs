@@ -9,7 +9,10 @@
 
 use aff_geometry::clusters_per_neighborhood;
 
-use crate::config::{BackboneConfig, Mask2FormerConfig, ModelConfig, SegmentationTask};
+use crate::config::{
+    BackboneConfig, DecoderConfig, HcFormerConfig, Mask2FormerConfig, ModelConfig, SegmentationConfig,
+    SegmentationTask,
+};
 use crate::pixel_decoder::{FINE_NEIGHBORS, LEVELS, SHEPARD_NEIGHBORS};
 
 /// Operations that the published counter takes for one value of a layer norm.
@@ -85,14 +88,13 @@ pub fn complexity(config: &ModelConfig, size: InputSize) -> Complexity {
     for stage in 0..4 {
         parts.push((format!("stage {}", stage + 1), stage_macs(backbone, stage, &tokens, table)));
     }
-    match (&config.decoder_config, config.num_queries) {
-        (Some(decoder), Some(queries)) => {
-            let head = Head { config, decoder, queries: queries as u64, tokens: tokens.map(|n| n as u64) };
-            parts.push(("pixel decoder".to_owned(), head.pixel_decoder()));
-            parts.push(("transformer decoder".to_owned(), head.transformer_decoder()));
-            parts.push(("class sums".to_owned(), head.class_sums()));
+    match &config.decoder_config {
+        Some(decoder) => {
+            let queries = config.num_queries.unwrap_or(0) as u64;
+            let head = Head { config, queries, tokens: tokens.map(|n| n as u64) };
+            parts.extend(head.parts(decoder));
         }
-        _ => {
+        None => {
             let mut head = Macs::default();
             head.norm(tokens[3] as u64, backbone.embed_dims[3] as u64);
             head.linear(1, backbone.embed_dims[3] as u64, config.num_classes() as u64);
@@ -174,14 +176,62 @@ fn neighborhood_slots(backbone: &BackboneConfig, stage: usize, tokens: usize) ->
 /// The segmentation head of one image.
 struct Head<'a> {
     config: &'a ModelConfig,
-    decoder: &'a Mask2FormerConfig,
     queries: u64,
     tokens: [u64; 4],
 }
 
+/// Sizes that the transformer decoders of both heads have.
+struct Decoder {
+    hidden: u64,
+    mask_features: u64,
+    feedforward: u64,
+    layers: usize,
+    /// Keys of each level, in the order in which layers take turns.
+    levels: Vec<u64>,
+    /// Tokens that masks are predicted on.
+    mask_tokens: u64,
+}
+
 impl Head<'_> {
-    fn pixel_decoder(&self) -> Macs {
-        let (decoder, dims) = (self.decoder, self.config.backbone_config.embed_dims);
+    fn parts(&self, decoder: &DecoderConfig) -> Vec<(String, Macs)> {
+        let named = |name: &str, macs| (name.to_owned(), macs);
+        match decoder {
+            DecoderConfig::Mask2Former(config) => {
+                let decoder = Decoder {
+                    hidden: config.hidden_dim as u64,
+                    mask_features: config.mask_feature_size as u64,
+                    feedforward: config.decoder_feedforward_dim as u64,
+                    layers: config.decoder_layers,
+                    levels: vec![self.tokens[3], self.tokens[2], self.tokens[1]],
+                    mask_tokens: self.tokens[0],
+                };
+                vec![
+                    named("pixel decoder", self.pixel_decoder(config)),
+                    named("transformer decoder", self.transformer_decoder(&decoder)),
+                    named("class sums", self.class_sums()),
+                ]
+            }
+            DecoderConfig::HcFormer(config) => {
+                let decoder = Decoder {
+                    hidden: config.hidden_dim as u64,
+                    mask_features: config.mask_feature_size as u64,
+                    feedforward: config.decoder_feedforward_dim as u64,
+                    layers: config.decoder_layers,
+                    levels: vec![self.tokens[3]],
+                    mask_tokens: self.tokens[3],
+                };
+                vec![
+                    named("encoder", self.plain_encoder(config)),
+                    named("transformer decoder", self.transformer_decoder(&decoder)),
+                    named("assignments", self.assignments(config)),
+                    named("class sums", self.class_sums()),
+                ]
+            }
+        }
+    }
+
+    fn pixel_decoder(&self, decoder: &Mask2FormerConfig) -> Macs {
+        let dims = self.config.backbone_config.embed_dims;
         let hidden = decoder.hidden_dim as u64;
         let mut macs = Macs::default();
         for stage in 0..4 {
@@ -208,24 +258,54 @@ impl Head<'_> {
         macs
     }
 
-    fn transformer_decoder(&self) -> Macs {
-        let decoder = self.decoder;
-        let (hidden, queries) = (decoder.hidden_dim as u64, self.queries);
-        let (masks, classes) = (decoder.mask_feature_size as u64, self.config.num_classes() as u64 + 1);
+    fn plain_encoder(&self, config: &HcFormerConfig) -> Macs {
+        let (tokens, hidden) = (self.tokens[3], config.hidden_dim as u64);
+        let channels = self.config.backbone_config.embed_dims[3] as u64;
         let mut macs = Macs::default();
-        for layer in 0..decoder.decoder_layers {
-            let keys = self.tokens[LEVELS - layer % LEVELS];
+        macs.norm(tokens, channels + hidden);
+        macs.linear(tokens, channels, hidden);
+        for _ in 0..config.encoder_layers {
+            macs.linear(4 * tokens, hidden, hidden);
+            macs.both(2 * tokens * tokens * hidden);
+            macs.linear(tokens, hidden, 2 * config.encoder_feedforward_dim as u64);
+            macs.norm(2 * tokens, hidden);
+        }
+        macs.linear(tokens, hidden, config.mask_feature_size as u64);
+        macs
+    }
+
+    fn transformer_decoder(&self, decoder: &Decoder) -> Macs {
+        let &Decoder { hidden, mask_features, .. } = decoder;
+        let (queries, classes) = (self.queries, self.config.num_classes() as u64 + 1);
+        let mut macs = Macs::default();
+        for layer in 0..decoder.layers {
+            let keys = decoder.levels[layer % decoder.levels.len()];
             macs.linear(2 * queries + 2 * keys, hidden, hidden);
             macs.both(2 * queries * keys * hidden);
             macs.linear(4 * queries, hidden, hidden);
             macs.both(2 * queries * queries * hidden);
-            macs.linear(queries, hidden, 2 * decoder.decoder_feedforward_dim as u64);
+            macs.linear(queries, hidden, 2 * decoder.feedforward);
             macs.norm(3 * queries, hidden);
         }
-        for _ in 0..=decoder.decoder_layers {
+        for _ in 0..=decoder.layers {
             macs.norm(queries, hidden);
-            macs.linear(queries, hidden, classes + 2 * hidden + masks);
-            macs.both(queries * masks * self.tokens[0]);
+            macs.linear(queries, hidden, classes + 2 * hidden + mask_features);
+            macs.both(queries * mask_features * decoder.mask_tokens);
+        }
+        macs
+    }
+
+    fn assignments(&self, config: &HcFormerConfig) -> Macs {
+        let dims = self.config.backbone_config.embed_dims;
+        let mut macs = Macs::default();
+        for stage in 0..3 {
+            let (fine, coarse) = (self.tokens[stage], self.tokens[stage + 1]);
+            let neighbors = (config.assignment_neighbors as u64).min(coarse);
+            macs.norm(fine, dims[stage] as u64);
+            macs.norm(coarse, dims[stage + 1] as u64);
+            macs.linear(fine, dims[stage] as u64, config.assignment_dim as u64);
+            macs.linear(coarse, dims[stage + 1] as u64, config.assignment_dim as u64);
+            macs.executed += fine * neighbors * (config.assignment_dim as u64 + PHI + self.queries);
         }
         macs
     }
@@ -233,7 +313,7 @@ impl Head<'_> {
     /// Semantic inference: the sum over queries of class times mask, at the size of the input.
     fn class_sums(&self) -> Macs {
         let mut macs = Macs::default();
-        let semantic = |s: &crate::config::SegmentationConfig| s.task == SegmentationTask::Semantic;
+        let semantic = |s: &SegmentationConfig| s.task == SegmentationTask::Semantic;
         if self.config.segmentation_config.as_ref().is_some_and(semantic) {
             macs.both(self.queries * self.config.num_classes() as u64 * 16 * self.tokens[0]);
         }

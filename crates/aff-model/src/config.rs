@@ -64,7 +64,7 @@ pub struct ModelConfig {
     pub backbone_config: BackboneConfig,
     /// The segmentation head; absent for a classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decoder_config: Option<Mask2FormerConfig>,
+    pub decoder_config: Option<DecoderConfig>,
     /// Number of object queries of the segmentation head; absent for a classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_queries: Option<usize>,
@@ -103,6 +103,52 @@ pub struct BackboneConfig {
     /// Probability with which the last block is skipped in training; grows linearly from 0 at the first.
     #[serde(default)]
     pub drop_path_rate: f64,
+}
+
+/// A segmentation head, told apart by its field `type`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum DecoderConfig {
+    /// Deformable pixel decoder and masked attention on three levels.
+    Mask2Former(Mask2FormerConfig),
+    /// Masked attention on the coarsest level, its masks decoded by soft assignments.
+    HcFormer(HcFormerConfig),
+}
+
+impl From<Mask2FormerConfig> for DecoderConfig {
+    fn from(config: Mask2FormerConfig) -> Self {
+        Self::Mask2Former(config)
+    }
+}
+
+impl From<HcFormerConfig> for DecoderConfig {
+    fn from(config: HcFormerConfig) -> Self {
+        Self::HcFormer(config)
+    }
+}
+
+/// The HCFormer head: section 11 of the method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HcFormerConfig {
+    /// Width of the decoder.
+    pub hidden_dim: usize,
+    /// Width of the mask features and of the mask embedding of a query.
+    pub mask_feature_size: usize,
+    /// Attention heads of encoder and decoder.
+    pub num_attention_heads: usize,
+    /// Layers of the plain transformer encoder on the coarsest level: 0 for HCFormer, more for HCFormer+.
+    pub encoder_layers: usize,
+    /// Hidden width of their feed-forward blocks.
+    pub encoder_feedforward_dim: usize,
+    /// Layers of the transformer decoder.
+    pub decoder_layers: usize,
+    /// Hidden width of their feed-forward blocks.
+    pub decoder_feedforward_dim: usize,
+    /// Width of the embeddings that fine and coarse tokens are compared in.
+    pub assignment_dim: usize,
+    /// Coarse tokens that a fine one is assigned to.
+    pub assignment_neighbors: usize,
 }
 
 /// The pixel decoder and the Mask2Former decoder: sections 7 and 8 of the method.
@@ -208,7 +254,7 @@ impl ModelConfig {
     /// A segmenter over a backbone.
     pub fn segmenter(
         backbone_config: BackboneConfig,
-        decoder_config: Mask2FormerConfig,
+        decoder_config: impl Into<DecoderConfig>,
         num_queries: usize,
         segmentation_config: SegmentationConfig,
         labels: impl IntoIterator<Item = String>,
@@ -218,7 +264,7 @@ impl ModelConfig {
             model_type: ModelType::AutoFocusFormer,
             architectures: vec![Architecture::UniversalSegmentation],
             backbone_config,
-            decoder_config: Some(decoder_config),
+            decoder_config: Some(decoder_config.into()),
             num_queries: Some(num_queries),
             segmentation_config: Some(segmentation_config),
             id2label,
@@ -341,32 +387,64 @@ impl BackboneConfig {
     }
 }
 
+impl DecoderConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Mask2Former(config) => config.validate(),
+            Self::HcFormer(config) => config.validate(),
+        }
+    }
+}
+
 impl Mask2FormerConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let fields = [
-            ("hidden_dim", self.hidden_dim),
-            ("mask_feature_size", self.mask_feature_size),
-            ("num_attention_heads", self.num_attention_heads),
-            ("encoder_layers", self.encoder_layers),
-            ("encoder_feedforward_dim", self.encoder_feedforward_dim),
-            ("num_sampling_points", self.num_sampling_points),
-            ("decoder_layers", self.decoder_layers),
-            ("decoder_feedforward_dim", self.decoder_feedforward_dim),
-        ];
-        for (name, value) in fields {
-            positive(&format!("decoder_config.{name}"), value)?;
-        }
-        if !self.hidden_dim.is_multiple_of(self.num_attention_heads) {
-            let expected = format!("a divisor of hidden_dim = {}", self.hidden_dim);
-            let field = "decoder_config.num_attention_heads";
-            return Err(ConfigError::value(field, expected, self.num_attention_heads));
-        }
-        if !self.hidden_dim.is_multiple_of(4) {
-            let expected = "a multiple of 4, for the sine position embedding";
-            return Err(ConfigError::value("decoder_config.hidden_dim", expected, self.hidden_dim));
-        }
+        validate_decoder(
+            &[
+                ("mask_feature_size", self.mask_feature_size),
+                ("encoder_layers", self.encoder_layers),
+                ("encoder_feedforward_dim", self.encoder_feedforward_dim),
+                ("num_sampling_points", self.num_sampling_points),
+                ("decoder_layers", self.decoder_layers),
+                ("decoder_feedforward_dim", self.decoder_feedforward_dim),
+            ],
+            self.hidden_dim,
+            self.num_attention_heads,
+        )?;
         in_range("decoder_config.shepard_power_init", self.shepard_power_init, 0.0, 64.0)
     }
+}
+
+impl HcFormerConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        validate_decoder(
+            &[
+                ("mask_feature_size", self.mask_feature_size),
+                ("encoder_feedforward_dim", self.encoder_feedforward_dim),
+                ("decoder_layers", self.decoder_layers),
+                ("decoder_feedforward_dim", self.decoder_feedforward_dim),
+                ("assignment_dim", self.assignment_dim),
+                ("assignment_neighbors", self.assignment_neighbors),
+            ],
+            self.hidden_dim,
+            self.num_attention_heads,
+        )
+    }
+}
+
+/// What both heads have in common: positive sizes, heads that divide the width, a width that the embedding can have.
+fn validate_decoder(sizes: &[(&str, usize)], hidden_dim: usize, heads: usize) -> Result<(), ConfigError> {
+    for &(name, value) in [("hidden_dim", hidden_dim), ("num_attention_heads", heads)].iter().chain(sizes) {
+        positive(&format!("decoder_config.{name}"), value)?;
+    }
+    if !hidden_dim.is_multiple_of(heads) {
+        let expected = format!("a divisor of hidden_dim = {hidden_dim}");
+        return Err(ConfigError::value("decoder_config.num_attention_heads", expected, heads));
+    }
+    if !hidden_dim.is_multiple_of(4) {
+        let expected = "a multiple of 4, for the sine position embedding";
+        return Err(ConfigError::value("decoder_config.hidden_dim", expected, hidden_dim));
+    }
+    Ok(())
 }
 
 impl SegmentationConfig {

@@ -10,7 +10,8 @@
 //! | [`classifier`] | the last stage -> `[B,classes]` |
 //! | [`pixel_decoder`] | the four stages -> three levels of width `hidden_dim`, and mask features |
 //! | [`mask2former`] | those -> a class and a mask for each object query |
-//! | [`segmenter`] | backbone, pixel decoder and Mask2Former head in one |
+//! | [`hcformer`] | masks on the last stage's tokens, decoded to the first's |
+//! | [`segmenter`] | backbone and either head in one |
 //! | [`config`] | `config.json`, from which all of them are built |
 //!
 //! Parameter names are those of the published checkpoints, so that loading one needs no renaming. Section numbers in the
@@ -23,6 +24,8 @@ pub mod backbone;
 pub mod classifier;
 pub mod complexity;
 pub mod config;
+pub mod data_sets;
+pub mod hcformer;
 mod layers;
 pub mod mask2former;
 pub mod pixel_decoder;

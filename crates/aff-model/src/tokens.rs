@@ -53,8 +53,13 @@ impl Tokens {
     /// # Errors
     /// If `feat` was replaced by one of another shape.
     pub fn to_raster(&self) -> Result<Self> {
-        let order: Vec<u32> = self.pos.images().flat_map(raster_order).collect();
+        let order = self.raster_order();
         Self::new(gather_tokens(&self.feat, &order)?, Arc::new(self.pos.select(&order)?))
+    }
+
+    /// The tokens of every image in raster order, `[B*N]`.
+    pub(crate) fn raster_order(&self) -> Vec<u32> {
+        self.pos.images().flat_map(raster_order).collect()
     }
 
     /// The same places with other features.

@@ -10,6 +10,7 @@
 //! | [`weighted_gather`](fn@weighted_gather) | `[B,N,C]` -> `[B,Q,C]`: neighbours summed with given weights |
 //! | [`ShepardInterpolation`] | `[B,N,C]` -> `[B,Q,C]`: inverse distance interpolation |
 //! | [`deformable_gather`](fn@deformable_gather) | `[B,N,C]` -> `[B,Q,C]`: values at learnt locations of several levels |
+//! | [`soft_assignment`](fn@soft_assignment) | `[B,N,C]`, `[B,N',C]` -> `[B,N,k]`: how much fine tokens belong to coarse ones |
 //! | [`layer_norm`], [`softmax_last_dim`], [`gelu`] | like Candle's, and trainable |
 //!
 //! # Conventions
@@ -37,6 +38,7 @@ mod relative;
 mod shape;
 mod shepard;
 mod sine_embedding;
+pub mod soft_assignment;
 pub mod weighted_gather;
 
 pub use cluster_attention::{ClusterAttention, cluster_attention};
@@ -48,4 +50,5 @@ pub use positions::Positions;
 pub use relative::Offset;
 pub use shepard::ShepardInterpolation;
 pub use sine_embedding::sine_position_embedding;
+pub use soft_assignment::{AssignmentGeometry, SoftAssignment, soft_assignment};
 pub use weighted_gather::weighted_gather;

@@ -58,7 +58,9 @@ impl Neighborhood {
         }
         let mut flat = Vec::with_capacity(nearest.len() * rows.as_slice().len());
         for (image, nearest) in nearest.iter().enumerate() {
-            let same = clusters.get(image).is_some_and(|c| c.num_tokens() == keys && c.cluster_size() == cluster_size)
+            let same = clusters
+                .get(image)
+                .is_some_and(|c| c.num_tokens() == keys && c.cluster_size() == cluster_size)
                 && nearest.per_token() == per_query
                 && nearest.as_slice().len() == rows.as_slice().len();
             if !same {
@@ -87,10 +89,7 @@ impl Neighborhood {
     /// If `indices` do not fill whole rows of every image, or one is not below `keys`.
     pub fn from_indices(batch: usize, keys: usize, per_query: usize, indices: Vec<u32>) -> Result<Self> {
         if batch == 0 || per_query == 0 || !indices.len().is_multiple_of(batch * per_query) {
-            bail!(
-                "neighborhood: {} indices do not make {batch} images of rows of {per_query}",
-                indices.len()
-            )
+            bail!("neighborhood: {} indices do not make {batch} images of rows of {per_query}", indices.len())
         }
         if let Some(place) = indices.iter().position(|&index| index as usize >= keys) {
             bail!("neighborhood: index {} at place {place} of {keys} keys", indices[place])
@@ -182,10 +181,8 @@ impl Neighborhood {
     /// Every slot's row in the keys of all images laid end to end: u32 `[B*Q*M]`, empty slots pointing at key 0 of
     /// their image.
     pub(crate) fn flat_rows(&self, device: &Device) -> Result<Tensor> {
-        let rows: Vec<u32> = self
-            .each_slot()
-            .map(|(image, key)| (image * self.keys) as u32 + key.unwrap_or(0))
-            .collect();
+        let rows: Vec<u32> =
+            self.each_slot().map(|(image, key)| (image * self.keys) as u32 + key.unwrap_or(0)).collect();
         Tensor::new(rows, device)
     }
 

@@ -31,7 +31,8 @@ impl Positions {
             bail!("positions: {} of them do not make {batch} images of equally many tokens", xy.len())
         }
         let inside = |p: i32, size: u32| u32::try_from(p).is_ok_and(|p| p < size);
-        if let Some(i) = xy.iter().position(|&[x, y]| !inside(x, canvas.width()) || !inside(y, canvas.height()))
+        if let Some(i) =
+            xy.iter().position(|&[x, y]| !inside(x, canvas.width()) || !inside(y, canvas.height()))
         {
             bail!("positions: number {i}, {:?}, lies outside the canvas {canvas:?}", xy[i])
         }

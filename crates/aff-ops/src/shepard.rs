@@ -46,7 +46,8 @@ impl ShepardInterpolation {
     ) -> Result<Self> {
         let keys = points.first().map_or(0, |image| image.len());
         let count = queries.first().map_or(0, |image| image.len());
-        let even = points.iter().all(|image| image.len() == keys) && queries.iter().all(|image| image.len() == count);
+        let even = points.iter().all(|image| image.len() == keys)
+            && queries.iter().all(|image| image.len() == count);
         if !even || points.len() != queries.len() || keys == 0 || count == 0 {
             bail!(
                 "shepard interpolation: {} images of points and {} of queries; expected equally many images, \

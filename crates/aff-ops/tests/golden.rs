@@ -159,10 +159,7 @@ fn deformable_gather() {
         .reshape((batch, queries, slots))
         .unwrap();
     let out = weighted_gather(&value, &weights, &neighborhood).unwrap();
-    golden.check(
-        &out,
-        &[("value", &value), ("attention", &attention), ("interp_weights", &interpolation)],
-    );
+    golden.check(&out, &[("value", &value), ("attention", &attention), ("interp_weights", &interpolation)]);
 }
 
 #[test]

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Weights in and out: model folders, safetensors, and checkpoints of the published implementation.
+//!
+//! * [`ModelFolder`] opens what Hugging Face calls a model: a folder with `config.json`, `model.safetensors` (or shards
+//!   with an index) and `preprocessor_config.json`.
+//! * [`Checkpoint`] reads what the published implementation saved; [`convert`](fn@convert) makes a model folder of it.
+//! * [`KeyReport`] says everything that is wrong between the tensors of a file and those of a network.
+
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod convert;
+mod error;
+mod files;
+mod folder;
+mod keys;
+mod tensor_file;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use convert::{ConfigSource, ConvertOptions, ConvertReport, Overwrite, convert};
+pub use error::WeightsError;
+pub use folder::ModelFolder;
+pub use keys::{KeyReport, TensorShapes, expected_tensors};
+pub use tensor_file::{read_tensor_file, write_tensor_file};

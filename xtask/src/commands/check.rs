@@ -58,7 +58,8 @@ fn problems(root: &Path) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
     for folder in crate_folders(root)? {
         let manifest = read_manifest(&folder.join("Cargo.toml"))?;
-        let name = package_name(&manifest).with_context(|| format!("{}: no package name", folder.display()))?;
+        let name =
+            package_name(&manifest).with_context(|| format!("{}: no package name", folder.display()))?;
         problems.extend(manifest_problems(&name, &manifest));
         problems.extend(source_problems(&name, &folder)?);
         found.insert(name);
@@ -154,7 +155,8 @@ fn readme_problems(root: &Path, readme: &str, crates: &BTreeSet<String>) -> Vec<
             }
         }
         for word in &words[1..] {
-            let names_file = ["assets/", "fixtures/", "models/", "docs/"].iter().any(|dir| word.starts_with(dir));
+            let names_file =
+                ["assets/", "fixtures/", "models/", "docs/"].iter().any(|dir| word.starts_with(dir));
             if names_file && !root.join(word).exists() {
                 problems.push(format!("README.md: `{line}`: there is no {word}"));
             }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use aff_geometry::{Selection, SelectionOptions};
-use aff_ops::neighborhood_merge::MergeGeometry;
 use aff_ops::Offset;
+use aff_ops::neighborhood_merge::MergeGeometry;
 use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::{Linear, VarBuilder, linear};
 

@@ -9,8 +9,8 @@ use candle_nn::VarBuilder;
 
 use super::block::Block;
 use super::downsample::{Downsample, Downsampled};
-use crate::tokens::{Tokens, gather_tokens};
 use crate::config::BackboneConfig;
+use crate::tokens::{Tokens, gather_tokens};
 
 /// Stages before this one end in a downsampling.
 const LAST_STAGE: usize = 3;
@@ -80,8 +80,7 @@ impl StageGeometry {
         }
         let images: Vec<_> = pos.images().collect();
         let options = ClusterOptions::new(cluster_size);
-        let clusters =
-            aff_geometry::cluster_batch(&images, pos.canvas(), &options).map_err(Error::wrap)?;
+        let clusters = aff_geometry::cluster_batch(&images, pos.canvas(), &options).map_err(Error::wrap)?;
         let order: Vec<u32> = clusters.iter().flat_map(|image| image.order().iter().copied()).collect();
         let positions = pos.select(&order)?;
         let nearest = positions

@@ -6,7 +6,7 @@ use candle_nn::{Linear, VarBuilder, linear};
 
 /// Queries attend to all keys that are not blocked.
 #[derive(Debug, Clone)]
-pub(super) struct Attention {
+pub(crate) struct Attention {
     query: Linear,
     key: Linear,
     value: Linear,
@@ -16,7 +16,7 @@ pub(super) struct Attention {
 
 impl Attention {
     /// Parameters `in_proj_weight [3C,C]` and `in_proj_bias [3C]`, laid out (query, key, value), and `out_proj.*`.
-    pub(super) fn new(width: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+    pub(crate) fn new(width: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
         let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", init)?;
         let bias = vb.get_with_hints(3 * width, "in_proj_bias", candle_nn::init::ZERO)?;
@@ -34,7 +34,7 @@ impl Attention {
     }
 
     /// `query [B,Q,C]`, `key` and `value [B,N,C]`, `blocked [B,Q,N]` u8 (1 where a query may not look) -> `[B,Q,C]`.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         query: &Tensor,
         key: &Tensor,

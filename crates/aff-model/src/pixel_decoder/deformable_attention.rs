@@ -42,7 +42,8 @@ impl DeformableAttention {
         let offsets =
             self.sampling_offsets.forward(query)?.reshape((batch, tokens, heads, LEVELS, points, 2))?;
         let own = own_positions(levels, query)?.reshape((batch, tokens, 1, 1, 1, 2))?;
-        let logits = self.attention_weights.forward(query)?.reshape((batch, tokens, heads, LEVELS * points))?;
+        let logits =
+            self.attention_weights.forward(query)?.reshape((batch, tokens, heads, LEVELS * points))?;
         let inputs = DeformableGather {
             value: &self.value_proj.forward(feat)?,
             locations: &offsets.broadcast_add(&own)?,

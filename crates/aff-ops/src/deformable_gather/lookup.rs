@@ -33,7 +33,11 @@ impl CanvasLookup {
             let neighbors = index.k_nearest(places.as_slice(), k).map_err(Error::wrap)?;
             nearest.extend_from_slice(neighbors.as_slice());
         }
-        Ok(Self { positions: Arc::new(positions.clone()), k: k.min(positions.tokens()), nearest: nearest.into() })
+        Ok(Self {
+            positions: Arc::new(positions.clone()),
+            k: k.min(positions.tokens()),
+            nearest: nearest.into(),
+        })
     }
 
     /// Number B of images.

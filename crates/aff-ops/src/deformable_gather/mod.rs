@@ -64,9 +64,17 @@ pub fn deformable_gather(inputs: &DeformableGather<'_>, levels: &[CanvasLookup])
     const OPERATOR: &str = "deformable_gather";
     let (batch, tokens, channels) = shape::dims3(OPERATOR, "value", inputs.value, "[B,N,C]")?;
     let &[_, queries, heads, _, points, _] = inputs.locations.dims() else {
-        bail!("{OPERATOR}: `locations` has shape {:?}; expected six axes [B,Q,H,L,P,2]", inputs.locations.dims())
+        bail!(
+            "{OPERATOR}: `locations` has shape {:?}; expected six axes [B,Q,H,L,P,2]",
+            inputs.locations.dims()
+        )
     };
-    shape::expect(OPERATOR, "locations", inputs.locations, &[batch, queries, heads, levels.len(), points, 2])?;
+    shape::expect(
+        OPERATOR,
+        "locations",
+        inputs.locations,
+        &[batch, queries, heads, levels.len(), points, 2],
+    )?;
     shape::expect(OPERATOR, "weights", inputs.weights, &[batch, queries, heads, levels.len(), points])?;
     shape::expect(OPERATOR, "power", inputs.power, &[1])?;
     let in_levels: usize = levels.iter().map(CanvasLookup::tokens).sum();

@@ -44,13 +44,14 @@ fn level_sum(
     let places = locations.detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
     for (row, place) in places.iter().enumerate() {
         if place.iter().any(|coordinate| !coordinate.is_finite()) {
-            bail!("deformable_gather: a location of level {level_index} is {place:?}; expected finite numbers")
+            bail!(
+                "deformable_gather: a location of level {level_index} is {place:?}; expected finite numbers"
+            )
         }
         let head = row / points % heads;
         let image = row / (points * heads * queries);
         for &token in level.nearest(image, [place[0], place[1]]) {
-            tokens_of_slots
-                .push(((image * tokens + first_token + token as usize) * heads + head) as u32);
+            tokens_of_slots.push(((image * tokens + first_token + token as usize) * heads + head) as u32);
             positions.extend(level.positions().image(image)[token as usize].map(|c| c as f32));
         }
     }
@@ -59,7 +60,8 @@ fn level_sum(
     let logarithm = squared.maximum(LEAST_SQUARED_DISTANCE)?.log()?;
     let inverse = (logarithm.broadcast_mul(inputs.power)?.exp()? + DISTANCE_FLOOR)?.recip()?;
     let shares = inverse.broadcast_div(&inverse.sum_keepdim(D::Minus1)?)?;
-    let weights = shares.reshape((rows, points, k))?.broadcast_mul(&weights)?.reshape((rows, points * k, 1))?;
+    let weights =
+        shares.reshape((rows, points, k))?.broadcast_mul(&weights)?.reshape((rows, points * k, 1))?;
 
     let by_head = inputs.value.contiguous()?.reshape((batch * tokens * heads, width))?;
     let indices = Tensor::new(tokens_of_slots, device)?;

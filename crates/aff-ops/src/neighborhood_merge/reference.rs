@@ -23,8 +23,12 @@ pub(super) fn forward(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'
         .reshape((batch * queries * slots, 5))?
         .matmul(&inputs.linear_weight.t()?)?
         .broadcast_add(inputs.linear_bias)?;
-    let mut weights = gelu(&layer_norm(&linear, inputs.norm_weight, inputs.norm_bias, EPS)?)?
-        .reshape((batch, queries, slots, weight_channels))?;
+    let mut weights = gelu(&layer_norm(&linear, inputs.norm_weight, inputs.norm_bias, EPS)?)?.reshape((
+        batch,
+        queries,
+        slots,
+        weight_channels,
+    ))?;
     if let Some(score) = inputs.score {
         weights = weights.broadcast_mul(&neighborhood.gather(&score.unsqueeze(2)?)?)?;
     }

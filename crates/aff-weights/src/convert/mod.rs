@@ -1,0 +1,200 @@
+//! Conversion of reference checkpoints into model folders (section 12 of the method).
+//!
+//! Parameter names stay what they are, so that conversion is a matter of the configuration: what the shapes of the
+//! tensors determine is taken from them, and a configuration that says otherwise is an error that names both.
+
+mod card;
+mod classifier;
+mod segmenter;
+mod shapes;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use aff_model::classifier::Classifier;
+use aff_model::config::{Architecture, ModelConfig};
+use aff_model::segmenter::Segmenter;
+use aff_vision::PreprocessorConfig;
+use candle_core::{Device, Tensor};
+
+use crate::files::write_atomically;
+use crate::folder::{CONFIG, PREPROCESSOR, WEIGHTS};
+use crate::{
+    Checkpoint, KeyReport, TensorShapes, WeightsError, expected_tensors, read_tensor_file, write_tensor_file,
+};
+
+const CARD: &str = "README.md";
+
+/// What to convert, and into what.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// A classification `.pth`, a segmentation `.pth` or a detectron2 `.pkl`.
+    pub checkpoint: PathBuf,
+    /// The model folder to make.
+    pub output: PathBuf,
+    /// Where what the shapes do not say comes from.
+    pub config: ConfigSource,
+    /// Whether files of an earlier conversion may be replaced.
+    pub overwrite: Overwrite,
+    /// Whether the written tensors are read again and compared.
+    pub verify: bool,
+}
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// From the checkpoint itself: classification checkpoints carry theirs.
+    Checkpoint,
+    /// From a published model's name, such as `aff-mini-ade20k-semantic`.
+    Preset(String),
+    /// From a YAML file of the reference implementation.
+    Yaml(PathBuf),
+}
+
+/// Whether existing files may be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrite {
+    /// They are an error.
+    Refuse,
+    /// They are replaced; other files of the folder stay.
+    Replace,
+}
+
+/// What a conversion made.
+#[derive(Debug, Clone)]
+pub struct ConvertReport {
+    /// The folder.
+    pub output: PathBuf,
+    /// What was converted.
+    pub architecture: Architecture,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of values in them.
+    pub parameters: usize,
+    /// Tensors of the checkpoint that are no weights and were left out.
+    pub left_out: Vec<String>,
+}
+
+/// A configuration together with what images need.
+struct Configured {
+    model: ModelConfig,
+    preprocessor: PreprocessorConfig,
+}
+
+/// Makes a model folder of a checkpoint: `config.json`, `preprocessor_config.json`, `model.safetensors` and a model card.
+///
+/// # Errors
+/// If the checkpoint cannot be read, its configuration is unknown or contradicts its shapes, tensors are missing or left
+/// over, or the folder cannot be written.
+pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, WeightsError> {
+    check_output(options)?;
+    let checkpoint = Checkpoint::read(&options.checkpoint)
+        .map_err(|source| WeightsError::Checkpoint { path: options.checkpoint.clone(), source })?;
+    let (tensors, left_out) = weights(&checkpoint)?;
+    let shapes: TensorShapes =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
+
+    let segmenter = shapes.keys().any(|name| name.starts_with("sem_seg_head."));
+    let configured = if segmenter {
+        segmenter::configure(&shapes, &options.config, &options.checkpoint)?
+    } else {
+        classifier::configure(&shapes, &options.config, checkpoint.config.clone(), &options.checkpoint)?
+    };
+    configured
+        .model
+        .validate()
+        .map_err(|error| WeightsError::convert(&options.checkpoint, error.to_string()))?;
+    check_tensors(&configured.model, &shapes, &options.checkpoint)?;
+
+    write_folder(options, &checkpoint, &configured, &tensors)?;
+    if options.verify {
+        verify(&options.output.join(WEIGHTS), &tensors)?;
+    }
+    Ok(ConvertReport {
+        output: options.output.clone(),
+        architecture: configured.model.architecture(),
+        parameters: tensors.values().map(Tensor::elem_count).sum(),
+        tensors: tensors.len(),
+        left_out,
+    })
+}
+
+/// Refuses outputs that are files, or hold an earlier conversion unless that may be replaced.
+fn check_output(options: &ConvertOptions) -> Result<(), WeightsError> {
+    let output = &options.output;
+    if output.exists() && !output.is_dir() {
+        return Err(WeightsError::convert(output, "is a file; give --output a folder"));
+    }
+    let existing = [CONFIG, PREPROCESSOR, WEIGHTS, CARD].into_iter().find(|name| output.join(name).exists());
+    match existing {
+        Some(name) if options.overwrite == Overwrite::Refuse => {
+            Err(WeightsError::convert(output, format!("already holds {name}; --force replaces it")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The checkpoint's weights as 32-bit floats, and the names of what it holds besides.
+fn weights(checkpoint: &Checkpoint) -> Result<(BTreeMap<String, Tensor>, Vec<String>), WeightsError> {
+    let is_weight = |name: &str| name != "criterion.empty_weight" && !name.ends_with(".num_batches_tracked");
+    let mut weights = BTreeMap::new();
+    let mut left_out = Vec::new();
+    for (name, tensor) in &checkpoint.tensors {
+        if is_weight(name) && tensor.element_type().is_float() {
+            weights.insert(name.clone(), tensor.to_tensor(&Device::Cpu)?);
+        } else {
+            left_out.push(name.clone());
+        }
+    }
+    Ok((weights, left_out))
+}
+
+/// Compares the tensors with those of the network that the configuration describes.
+fn check_tensors(config: &ModelConfig, shapes: &TensorShapes, path: &Path) -> Result<(), WeightsError> {
+    let expected = match config.architecture() {
+        Architecture::ImageClassification => expected_tensors(|vb| Classifier::new(config, &vb))?,
+        Architecture::UniversalSegmentation => expected_tensors(|vb| Segmenter::new(config, &vb))?,
+    };
+    let report = KeyReport::compare(shapes, &expected);
+    if report.is_empty() { Ok(()) } else { Err(WeightsError::Keys { path: path.to_path_buf(), report }) }
+}
+
+fn write_folder(
+    options: &ConvertOptions,
+    checkpoint: &Checkpoint,
+    configured: &Configured,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<(), WeightsError> {
+    let output = &options.output;
+    let json = |error: &dyn std::fmt::Display| WeightsError::convert(output, error.to_string());
+    let config = configured.model.to_json().map_err(|error| json(&error))?;
+    let preprocessor =
+        serde_json::to_string_pretty(&configured.preprocessor).map_err(|error| json(&error))? + "\n";
+    let card = card::model_card(&options.checkpoint, checkpoint, &configured.model);
+
+    std::fs::create_dir_all(output).map_err(WeightsError::io(output, "make the folder"))?;
+    // The configuration comes last: a folder without one is no model, so that a broken run leaves none behind.
+    write_tensor_file(&output.join(WEIGHTS), tensors)?;
+    write_atomically(&output.join(PREPROCESSOR), preprocessor.as_bytes())?;
+    write_atomically(&output.join(CARD), card.as_bytes())?;
+    write_atomically(&output.join(CONFIG), config.as_bytes())
+}
+
+/// Reads the written tensors again and compares every bit.
+fn verify(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), WeightsError> {
+    let written = read_tensor_file(path, &Device::Cpu)?;
+    let bits = |tensor: &Tensor| -> candle_core::Result<Vec<u32>> {
+        Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
+    };
+    for (name, tensor) in tensors {
+        let same = match written.get(name) {
+            Some(other) => other.dims() == tensor.dims() && bits(other)? == bits(tensor)?,
+            None => false,
+        };
+        if !same {
+            return Err(WeightsError::convert(path, format!("tensor {name} is not what was written")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Model folders in the manner of Hugging Face.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use aff_model::config::ModelConfig;
+use aff_vision::PreprocessorConfig;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use serde::Deserialize;
+
+use crate::{KeyReport, TensorShapes, WeightsError, expected_tensors, read_tensor_file};
+
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A folder with a configuration and weights.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    path: PathBuf,
+    config: ModelConfig,
+    preprocessor: Option<PreprocessorConfig>,
+    /// Files that hold the weights.
+    shards: Vec<PathBuf>,
+}
+
+/// `model.safetensors.index.json`
+#[derive(Debug, Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl ModelFolder {
+    /// Reads the configuration files of a folder and finds its weights, `model.safetensors` or the shards that
+    /// `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    /// If the folder or a file is missing or is not what its name says.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
+        let path = path.as_ref().to_path_buf();
+        if !path.is_dir() {
+            let problem = if path.exists() {
+                "is a file; expected a model folder (make one of a checkpoint with `aff convert`)"
+            } else {
+                "there is no such folder; expected a model folder (make one of a checkpoint with `aff convert`)"
+            };
+            return Err(WeightsError::NotAModel { path, problem: problem.to_owned() });
+        }
+        let file = path.join(CONFIG);
+        if !file.is_file() {
+            let problem = format!("has no {CONFIG}; expected a model folder (make one with `aff convert`)");
+            return Err(WeightsError::NotAModel { path, problem });
+        }
+        let config = ModelConfig::from_json(&read(&file)?)
+            .map_err(|source| WeightsError::Config { path: file.clone(), source })?;
+        let file = path.join(PREPROCESSOR);
+        let preprocessor = if file.is_file() {
+            let parsed = serde_json::from_str(&read(&file)?);
+            Some(parsed.map_err(|source| WeightsError::Preprocessor { path: file, source })?)
+        } else {
+            None
+        };
+        let shards = shards(&path)?;
+        Ok(Self { path, config, preprocessor, shards })
+    }
+
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What `preprocessor_config.json` says, if there is one.
+    pub fn preprocessor(&self) -> Option<&PreprocessorConfig> {
+        self.preprocessor.as_ref()
+    }
+
+    /// Loads all tensors.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is damaged, or two shards have a tensor of the same name.
+    pub fn tensors(&self, dtype: DType, device: &Device) -> Result<BTreeMap<String, Tensor>, WeightsError> {
+        let mut tensors = BTreeMap::new();
+        for shard in &self.shards {
+            for (name, tensor) in read_tensor_file(shard, device)? {
+                let tensor = if tensor.dtype().is_float() { tensor.to_dtype(dtype)? } else { tensor };
+                if tensors.insert(name.clone(), tensor).is_some() {
+                    let problem = format!("tensor {name} is in another shard as well");
+                    return Err(WeightsError::Safetensors { path: shard.clone(), problem });
+                }
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Loads all tensors for a network, after comparing them with all that it asks for.
+    ///
+    /// # Errors
+    /// As [`Self::tensors`]; [`WeightsError::Keys`] lists every tensor that is missing, unexpected or of another shape.
+    pub fn checked_var_builder<M>(
+        &self,
+        dtype: DType,
+        device: &Device,
+        build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
+    ) -> Result<VarBuilder<'static>, WeightsError> {
+        let expected = expected_tensors(build)?;
+        let tensors = self.tensors(dtype, device)?;
+        let found: TensorShapes =
+            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
+        let report = KeyReport::compare(&found, &expected);
+        if !report.is_empty() {
+            let path = if self.shards.len() == 1 { &self.shards[0] } else { &self.path };
+            return Err(WeightsError::Keys { path: path.clone(), report });
+        }
+        Ok(VarBuilder::from_tensors(tensors.into_iter().collect(), dtype, device))
+    }
+}
+
+fn read(path: &Path) -> Result<String, WeightsError> {
+    std::fs::read_to_string(path).map_err(WeightsError::io(path, "read it"))
+}
+
+/// The files with the weights of a folder.
+fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    let single = folder.join(WEIGHTS);
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = folder.join(INDEX);
+    if !index.is_file() {
+        let problem = format!("has neither {WEIGHTS} nor {INDEX}; the weights are missing");
+        return Err(WeightsError::NotAModel { path: folder.to_path_buf(), problem });
+    }
+    let parsed: ShardIndex = serde_json::from_str(&read(&index)?).map_err(|error| {
+        WeightsError::NotAModel { path: index.clone(), problem: format!("not an index of shards: {error}") }
+    })?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    let shard = |name: String| {
+        // A shard lies in the folder itself: an index must not make us read other files.
+        let plain = Path::new(&name).file_name().is_some_and(|file| file == name.as_str());
+        let path = folder.join(&name);
+        if plain && path.is_file() {
+            return Ok(path);
+        }
+        let problem = format!("names the shard {name:?}, which is not a file in its folder");
+        Err(WeightsError::NotAModel { path: index.clone(), problem })
+    };
+    names.into_iter().map(shard).collect()
+}
