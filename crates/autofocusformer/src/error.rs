@@ -1,0 +1,31 @@
+//! What can go wrong between a path and its segments.
+
+use std::path::PathBuf;
+
+/// Why a pipeline could not be built or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model could not be loaded.
+    #[error(transparent)]
+    Weights(#[from] aff_weights::WeightsError),
+    /// The network refused its input or failed to compute.
+    #[error("the network could not be run: {0}")]
+    Network(#[from] candle_core::Error),
+    /// The model is of another kind than was asked for.
+    #[error("{path}: the model is a {found}, not a {expected}; give --model the folder of a {expected}", path = .path.display())]
+    WrongArchitecture {
+        /// Folder of the model.
+        path: PathBuf,
+        /// Kind that was asked for.
+        expected: &'static str,
+        /// Kind that it is.
+        found: &'static str,
+    },
+    /// The model folder has no `preprocessor_config.json`, which says how images become the network's input.
+    #[error("{path}: no preprocessor_config.json; convert the checkpoint again or add the file", path = .path.display())]
+    NoPreprocessor {
+        /// Folder of the model.
+        path: PathBuf,
+    },
+}
