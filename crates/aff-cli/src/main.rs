@@ -1,2 +1,42 @@
-//! The `aff` command.
-fn main() {}
+//! The `aff` command: segment photos with AutoFocusFormer.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stderr, reason = "a command talks to its user")]
+
+use std::process::ExitCode;
+
+use aff_cli::{convert::Convert, features::Features, predict::Predict};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Segment images off the grid with AutoFocusFormer
+#[derive(Debug, Parser)]
+#[command(name = "aff", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Predict(Predict),
+    Features(Features),
+    Convert(Convert),
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match Arguments::parse().command {
+        Command::Predict(predict) => predict.run(),
+        Command::Features(features) => features.run(),
+        Command::Convert(convert) => convert.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

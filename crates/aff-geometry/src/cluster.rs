@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::coordinate::{check_count, widen};
-use crate::{Canvas, CellGrid, Coordinate, Curve, GeometryError, raster};
+use crate::{Canvas, CellGrid, Coordinate, Curve, GeometryError, rank_sort, raster};
 
 /// How tokens are ordered before they are cut into clusters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -130,11 +130,16 @@ pub fn cluster<T: Coordinate>(
     check_count(pos.len())?;
     canvas.check(pos)?;
     let order = match mode {
-        ClusterMode::Anchors => order_by_anchors(pos, canvas, curve, pos.len().div_ceil(cluster_size)),
-        ClusterMode::Direct => order_by(pos, |[x, y]| {
+        ClusterMode::Anchors => {
+            let grid = CellGrid::anchors(canvas, pos.len().div_ceil(cluster_size));
+            order_by_anchors(pos, &Anchors { canvas, grid, curve })
+        }
+        ClusterMode::Direct => {
+            let grid = CellGrid::of_canvas(canvas);
             // On the canvas, so the cast rounds down to a cell of it.
-            (curve.rank(CellGrid::of_canvas(canvas), [x as u32, y as u32]), 0.0)
-        }),
+            let ranks = ranks(pos, curve, grid, |[x, y]| [x as u32, y as u32]);
+            order_by(pos, &ranks, |_| |_: [f64; 2]| 0.0)
+        }
     };
     // Equal positions have equal keys, so they are neighbours in the order.
     raster::refuse_duplicates(pos, &order)?;
@@ -182,40 +187,57 @@ pub(crate) fn in_order<R>(results: Vec<Result<R, GeometryError>>) -> Result<Vec<
     results.into_iter().enumerate().map(named).collect()
 }
 
-/// Tokens by (rank of the cell, ratio of squared distances to the anchors around it).
-fn order_by_anchors<T: Coordinate>(
-    pos: &[[T; 2]],
+/// The anchors of a canvas: the centres of the cells of a coarse grid, in the order of a curve.
+struct Anchors {
     canvas: Canvas,
+    grid: CellGrid,
     curve: Curve,
-    num_clusters: usize,
-) -> Vec<u32> {
-    let grid = CellGrid::anchors(canvas, num_clusters);
-    let size = [f64::from(canvas.width()), f64::from(canvas.height())];
-    let count = [f64::from(grid.cols()), f64::from(grid.rows())];
-    // Anchors are linear in the cell, so the line beyond the ends can be continued in cells.
-    let beyond = |cell: [f64; 2], other: [f64; 2]| [0, 1].map(|axis| 2.0 * cell[axis] - other[axis]);
-    let cell_at = |rank: u64| curve.cell(grid, rank).map(|cell| cell.map(f64::from));
-    order_by(pos, |point| {
-        let cell = [0, 1].map(|axis| cell_of(point[axis], count[axis], size[axis]));
-        let rank = curve.rank(grid, cell);
-        let cell = cell.map(f64::from);
-        let before = rank.and_then(|rank| cell_at(rank.checked_sub(1)?));
-        let after = rank.and_then(|rank| cell_at(rank + 1));
-        let next = after.or(before.map(|before| beyond(cell, before))).unwrap_or([cell[0] + 1.0, cell[1]]);
-        let prev = before.unwrap_or_else(|| beyond(cell, next));
-        let distance = |cell: [f64; 2]| {
-            let [dx, dy] = [0, 1].map(|axis| anchor_offset(point[axis], cell[axis], count[axis], size[axis]));
-            dx * dx + dy * dy
-        };
-        (rank, distance(prev) / (distance(next) + 1e-5))
-    })
 }
 
-/// From the anchor of a cell, `(cell + 1/2) * size / count - 1/2`, to a coordinate.
-///
-/// Rounds only once, at the end, so that points symmetric to an anchor get the same distance and tie.
-fn anchor_offset(coordinate: f64, cell: f64, count: f64, size: f64) -> f64 {
-    (count * (2.0 * coordinate + 1.0) - (2.0 * cell + 1.0) * size) / (2.0 * count)
+impl Anchors {
+    fn size(&self) -> [f64; 2] {
+        [f64::from(self.canvas.width()), f64::from(self.canvas.height())]
+    }
+
+    fn count(&self) -> [f64; 2] {
+        [f64::from(self.grid.cols()), f64::from(self.grid.rows())]
+    }
+
+    /// The cells before and after the one of this rank. Anchors are linear in the cell, so where the curve ends, the line
+    /// beyond is continued in cells; a lone cell lies on a line from left to right.
+    fn around(&self, rank: u64) -> [[f64; 2]; 2] {
+        let cell_at = |rank| self.curve.cell(self.grid, rank).map(|cell| cell.map(f64::from));
+        let Some(cell) = cell_at(rank) else { return [[0.0; 2]; 2] };
+        let before = rank.checked_sub(1).and_then(cell_at);
+        let after = cell_at(rank + 1);
+        let beyond = |other: [f64; 2]| [0, 1].map(|axis| 2.0 * cell[axis] - other[axis]);
+        let next = after.or_else(|| before.map(beyond)).unwrap_or([cell[0] + 1.0, cell[1]]);
+        [before.unwrap_or_else(|| beyond(next)), next]
+    }
+
+    /// Squared distance from a point to the anchor of a cell, `(cell + 1/2) * size / count - 1/2`.
+    ///
+    /// The offsets are rounded only once, at the end, so that points symmetric to an anchor get the same distance and tie.
+    fn squared_distance(&self, point: [f64; 2], cell: [f64; 2]) -> f64 {
+        let (size, count) = (self.size(), self.count());
+        let [dx, dy] = [0, 1].map(|axis| {
+            let (size, count) = (size[axis], count[axis]);
+            (count * (2.0 * point[axis] + 1.0) - (2.0 * cell[axis] + 1.0) * size) / (2.0 * count)
+        });
+        dx * dx + dy * dy
+    }
+}
+
+/// Tokens by (rank of the cell, ratio of squared distances to the anchors around it).
+fn order_by_anchors<T: Coordinate>(pos: &[[T; 2]], anchors: &Anchors) -> Vec<u32> {
+    let (size, count) = (anchors.size(), anchors.count());
+    let ranks = ranks(pos, anchors.curve, anchors.grid, |point| {
+        [0, 1].map(|axis| cell_of(point[axis], count[axis], size[axis]))
+    });
+    order_by(pos, &ranks, |rank| {
+        let [prev, next] = anchors.around(rank);
+        move |point| anchors.squared_distance(point, prev) / (anchors.squared_distance(point, next) + 1e-5)
+    })
 }
 
 /// The cell `floor(coordinate * count / size)`, exactly.
@@ -226,14 +248,43 @@ fn cell_of(coordinate: f64, count: f64, size: f64) -> u32 {
     (if cell * size > scaled { cell - 1.0 } else { cell }) as u32
 }
 
-/// Tokens by a key, ties in raster order.
-fn order_by<T: Coordinate>(pos: &[[T; 2]], key: impl Fn([f64; 2]) -> (Option<u64>, f64)) -> Vec<u32> {
-    let keys: Vec<_> = pos.iter().map(|&point| key(widen(point))).collect();
-    let mut order: Vec<u32> = (0..pos.len() as u32).collect();
-    order.sort_by(|&a, &b| {
-        let (a, b) = (a as usize, b as usize);
-        let (key_a, key_b) = (keys[a], keys[b]);
-        key_a.0.cmp(&key_b.0).then(key_a.1.total_cmp(&key_b.1)).then_with(|| raster::compare(pos[a], pos[b]))
-    });
+/// The rank of each token's cell.
+fn ranks<T: Coordinate>(
+    pos: &[[T; 2]],
+    curve: Curve,
+    grid: CellGrid,
+    cell_of: impl Fn([f64; 2]) -> [u32; 2],
+) -> Vec<u64> {
+    // Tokens mostly come row by row, so the next one is often in the same cell.
+    let mut last = ([0, 0], 0);
+    let rank = |&point: &[T; 2]| {
+        let cell = cell_of(widen(point));
+        if cell != last.0 {
+            last = (cell, curve.rank(grid, cell).unwrap_or(u64::MAX));
+        }
+        last.1
+    };
+    pos.iter().map(rank).collect()
+}
+
+/// Tokens by rank, those of one rank by a key, ties in raster order. `key_of` makes the key of a rank.
+fn order_by<T, K>(pos: &[[T; 2]], ranks: &[u64], key_of: impl Fn(u64) -> K) -> Vec<u32>
+where
+    T: Coordinate,
+    K: Fn([f64; 2]) -> f64,
+{
+    let mut order = rank_sort::order(ranks);
+    let mut keyed = Vec::new();
+    for run in order.chunk_by_mut(|&a, &b| ranks[a as usize] == ranks[b as usize]) {
+        let key = key_of(ranks[run[0] as usize]);
+        keyed.clear();
+        keyed.extend(run.iter().map(|&token| (key(widen(pos[token as usize])), token)));
+        keyed.sort_unstable_by(|a, b| {
+            a.0.total_cmp(&b.0).then_with(|| raster::compare(pos[a.1 as usize], pos[b.1 as usize]))
+        });
+        for (token, &(_, sorted)) in run.iter_mut().zip(&keyed) {
+            *token = sorted;
+        }
+    }
     order
 }

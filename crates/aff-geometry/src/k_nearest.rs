@@ -4,14 +4,14 @@ use rayon::prelude::*;
 
 use crate::bucket_grid::BucketGrid;
 use crate::coordinate::{check_count, check_finite, widen};
-use crate::{Coordinate, GeometryError, raster};
+use crate::{Coordinate, GeometryError};
 
 /// Queries a thread takes at a time.
 pub(crate) const CHUNK: usize = 1024;
 
 /// Points made ready for many nearest-neighbour queries.
 ///
-/// Exact: neighbours come in order of Euclidean distance, ties in raster order of the points (y, then x), then by index.
+/// Exact: neighbours come in order of Euclidean distance, ties to the lower index.
 ///
 /// ```
 /// use aff_geometry::PointIndex;
@@ -25,26 +25,19 @@ pub(crate) const CHUNK: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct PointIndex {
     grid: BucketGrid<f64>,
-    /// Index of each point in raster order; `None` if the points were in raster order.
-    raster: Option<Vec<u32>>,
     num_points: usize,
 }
 
 impl PointIndex {
-    /// Sorts points into buckets: O(points) if they are in raster order, O(points log points) otherwise.
+    /// Sorts points into buckets, O(points).
     ///
     /// # Errors
     /// [`GeometryError::NotFinite`] for NaN and infinities, [`GeometryError::TooManyPoints`].
     pub fn new<T: Coordinate>(points: &[[T; 2]]) -> Result<Self, GeometryError> {
         check_count(points.len())?;
         check_finite(points)?;
-        let raster = raster::order(points);
-        let sorted: Vec<_> = match &raster {
-            None => points.iter().copied().map(widen).collect(),
-            Some(order) => order.iter().map(|&i| widen(points[i as usize])).collect(),
-        };
-        let grid = BucketGrid::new(&sorted);
-        Ok(Self { grid, raster, num_points: points.len() })
+        let points: Vec<_> = points.iter().copied().map(widen).collect();
+        Ok(Self { grid: BucketGrid::new(&points), num_points: points.len() })
     }
 
     /// Number of points.
@@ -72,8 +65,8 @@ impl PointIndex {
                 let mut best = vec![(0.0, 0); k];
                 for (row, &query) in rows.chunks_exact_mut(k).zip(queries) {
                     self.grid.nearest(widen(query), &mut best);
-                    for (slot, &(_, place)) in row.iter_mut().zip(&best) {
-                        *slot = self.raster.as_ref().map_or(place, |order| order[place as usize]);
+                    for (slot, &(_, point)) in row.iter_mut().zip(&best) {
+                        *slot = point;
                     }
                 }
             });
@@ -123,8 +116,8 @@ impl Neighbors {
 
 /// The `k` points nearest to each query; [`PointIndex`] serves the same points more than once.
 ///
-/// Exact: in order of Euclidean distance, ties in raster order of the points (y, then x), then by index. Queries may lie
-/// anywhere and be of another number type. Expected cost O(points + queries * k) for points of even density in raster order.
+/// Exact: in order of Euclidean distance, ties to the lower index. Queries may lie anywhere and be of another number type.
+/// Expected cost O(points + queries * k) for points of even density.
 ///
 /// # Errors
 /// [`GeometryError::NotFinite`] for NaN and infinities, [`GeometryError::TooManyPoints`].

@@ -10,6 +10,7 @@ mod error;
 mod grid_prior;
 mod k_nearest;
 mod nearest_clusters;
+mod rank_sort;
 mod raster;
 mod relative;
 mod selection;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::VisionError;
+
 /// Mean of the ImageNet channels in RGB, of values in 0..1.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of the ImageNet channels in RGB, of values in 0..1.
@@ -49,6 +51,55 @@ pub struct PreprocessorConfig {
 
 fn one() -> u32 {
     1
+}
+
+impl PreprocessorConfig {
+    /// Checks every field; [`apply`](Self::apply) does so by itself.
+    ///
+    /// # Errors
+    /// The first field with a value that cannot work, and what would.
+    ///
+    /// ```
+    /// # let json = r#"{"do_resize": true, "size": {"shortest_edge": 0}, "resample": 2, "do_rescale": true,
+    /// #     "rescale_factor": 0.004, "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#;
+    /// let config: aff_vision::PreprocessorConfig = serde_json::from_str(json).unwrap();
+    /// let error = config.validate().unwrap_err().to_string();
+    /// assert_eq!(error, "`size.shortest_edge` is 0; expected 1 or more pixels");
+    /// ```
+    pub fn validate(&self) -> Result<(), VisionError> {
+        let refuse =
+            |name, found: &dyn ToString, expected: &str| Err(VisionError::option(name, found, expected));
+        if self.do_resize && self.size.shortest_edge == 0 {
+            return refuse("size.shortest_edge", &0, "1 or more pixels");
+        }
+        if self.do_resize && self.size.longest_edge == Some(0) {
+            return refuse("size.longest_edge", &0, "1 or more pixels");
+        }
+        match self.crop_size.filter(|_| self.do_center_crop) {
+            None if self.do_center_crop => {
+                return refuse("crop_size", &"missing", "a height and width, since `do_center_crop` is true");
+            }
+            Some(CropSize { height, width })
+                if !(1..=65_536).contains(&height.min(width)) || height.max(width) > 65_536 =>
+            {
+                return refuse("crop_size", &format!("{width} x {height}"), "1 to 65536 pixels each way");
+            }
+            _ => {}
+        }
+        if self.do_rescale && !self.rescale_factor.is_finite() {
+            return refuse("rescale_factor", &self.rescale_factor, "a finite number");
+        }
+        if self.do_normalize && !self.image_mean.iter().all(|mean| mean.is_finite()) {
+            return refuse("image_mean", &format!("{:?}", self.image_mean), "three finite numbers");
+        }
+        if self.do_normalize && !self.image_std.iter().all(|&std| std.is_finite() && std > 0.0) {
+            return refuse("image_std", &format!("{:?}", self.image_std), "three positive numbers");
+        }
+        if self.do_pad && self.size_divisor == 0 {
+            return refuse("size_divisor", &0, "1 or more pixels");
+        }
+        Ok(())
+    }
 }
 
 /// Edge lengths in pixels that a resize aims at.

@@ -44,7 +44,8 @@ impl Model {
         let config = folder.config().clone();
         let network = match config.architecture() {
             Architecture::ImageClassification => {
-                let vb = folder.checked_var_builder(DType::F32, device, |vb| Classifier::new(&config, &vb))?;
+                let vb =
+                    folder.checked_var_builder(DType::F32, device, |vb| Classifier::new(&config, &vb))?;
                 Network::Classifier(Classifier::new(&config, &vb)?)
             }
             Architecture::UniversalSegmentation => {

@@ -1,0 +1,58 @@
+//! `aff convert`: a checkpoint of the published implementation into a model folder.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use autofocusformer::weights::{ConfigSource, ConvertOptions, Overwrite, convert};
+
+/// Convert a checkpoint of the published implementation (.pth, .pkl) into a model folder
+#[derive(Debug, clap::Args)]
+pub struct Convert {
+    /// A classification .pth, a segmentation .pth or a detectron2 .pkl
+    checkpoint: PathBuf,
+    /// The model folder to make
+    #[arg(long, short)]
+    output: PathBuf,
+    /// Name of the published model, such as aff-mini-ade20k-semantic
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    preset: Option<String>,
+    /// YAML configuration of the published implementation
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Read the written tensors again and compare every bit
+    #[arg(long)]
+    verify: bool,
+    /// Replace an earlier conversion in the folder
+    #[arg(long)]
+    force: bool,
+}
+
+impl Convert {
+    /// Converts and says what was made.
+    ///
+    /// # Errors
+    /// What the conversion returns.
+    pub fn run(&self) -> Result<()> {
+        let config = match (&self.preset, &self.config) {
+            (Some(preset), _) => ConfigSource::Preset(preset.clone()),
+            (None, Some(file)) => ConfigSource::Yaml(file.clone()),
+            (None, None) => ConfigSource::Checkpoint,
+        };
+        let report = convert(&ConvertOptions {
+            checkpoint: self.checkpoint.clone(),
+            output: self.output.clone(),
+            config,
+            overwrite: if self.force { Overwrite::Replace } else { Overwrite::Refuse },
+            verify: self.verify,
+        })?;
+        let verified = if self.verify { ", verified" } else { "" };
+        println!(
+            "{}: {} tensors, {} values{verified}; left out {} that are no weights",
+            report.output.display(),
+            report.tensors,
+            report.parameters,
+            report.left_out.len()
+        );
+        Ok(())
+    }
+}

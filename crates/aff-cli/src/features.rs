@@ -1,0 +1,45 @@
+//! `aff features`: the raw outputs of the network.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use autofocusformer::weights::write_tensor_file;
+use autofocusformer::{Device, Model};
+
+/// Write the raw outputs of the network as a safetensors file
+///
+/// A classifier gives `logits` and `stage1` to `stage4`, a segmenter `pred_logits`, `pred_masks` (at the stride-4 canvas)
+/// and `res2` to `res5`; tokens are `.feat` [B,N,C] and `.pos` [B,N,2] as (x, y), in raster order.
+#[derive(Debug, clap::Args)]
+pub struct Features {
+    /// An image, or a safetensors file whose `pixel_values` [B,3,H,W] is used as it is
+    source: PathBuf,
+    /// Folder of the model
+    #[arg(long, value_name = "FOLDER")]
+    model: PathBuf,
+    /// The safetensors file to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+}
+
+impl Features {
+    /// Runs the network and writes the file.
+    ///
+    /// # Errors
+    /// If the model or the source cannot be read, or the file not be written.
+    pub fn run(&self) -> Result<()> {
+        let same = |a: &PathBuf, b: &PathBuf| {
+            a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
+        };
+        ensure!(
+            !same(&self.source, &self.output),
+            "{}: is the source; give --output another file",
+            self.output.display()
+        );
+        let model = Model::load(&self.model, &Device::Cpu)?;
+        let features = model.features(&model.pixel_values(&self.source)?)?;
+        write_tensor_file(&self.output, &features)?;
+        println!("{}: {} tensors", self.output.display(), features.len());
+        Ok(())
+    }
+}

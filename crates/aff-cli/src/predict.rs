@@ -1,0 +1,184 @@
+//! `aff predict`: photos in, overlays, label maps and JSON out.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use autofocusformer::models::config::SegmentationTask;
+use autofocusformer::vision::{self, RgbImage};
+use autofocusformer::{Device, Segmentation, Segmenter};
+use clap::ValueEnum;
+
+/// Segment photos: an overlay, a label map and a JSON for each
+#[derive(Debug, clap::Args)]
+pub struct Predict {
+    /// Photos (JPEG, PNG, WebP, BMP or TIFF)
+    #[arg(required = true, value_name = "PHOTO")]
+    sources: Vec<PathBuf>,
+    /// Folder of the model
+    #[arg(long, value_name = "FOLDER")]
+    model: PathBuf,
+    /// Folder for the results
+    #[arg(long, short, value_name = "FOLDER", default_value = "output")]
+    output: PathBuf,
+    /// What to segment; by default what the model was trained for
+    #[arg(long, value_enum)]
+    task: Option<Task>,
+    /// Least score of a segment (instance, panoptic)
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Mask probability from which a pixel belongs to a segment (panoptic)
+    #[arg(long)]
+    mask_threshold: Option<f32>,
+    /// Least share of its mask that a segment must win (panoptic)
+    #[arg(long)]
+    overlap_threshold: Option<f32>,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What to segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Task {
+    /// A class for every pixel
+    Semantic,
+    /// A mask for every object
+    Instance,
+    /// Both at once, without overlap
+    Panoptic,
+}
+
+impl From<Task> for SegmentationTask {
+    fn from(task: Task) -> Self {
+        match task {
+            Task::Semantic => Self::Semantic,
+            Task::Instance => Self::Instance,
+            Task::Panoptic => Self::Panoptic,
+        }
+    }
+}
+
+/// Time that went into each part of the work.
+#[derive(Debug, Default)]
+struct Timings {
+    decode: Duration,
+    segment: Duration,
+    write: Duration,
+}
+
+impl Predict {
+    /// Segments every photo and writes the results.
+    ///
+    /// # Errors
+    /// If the model cannot be loaded, two photos would have the same results, a photo cannot be read or a result not be
+    /// written. Photos before the one that failed keep their results.
+    pub fn run(&self) -> Result<()> {
+        let stems = self.stems()?;
+        let start = Instant::now();
+        let segmenter = self.segmenter()?;
+        let loaded = start.elapsed();
+        std::fs::create_dir_all(&self.output)
+            .with_context(|| format!("{}: cannot make the folder for the results", self.output.display()))?;
+
+        let mut timings = Timings::default();
+        for (source, stem) in self.sources.iter().zip(&stems) {
+            let segments = self.predict(&segmenter, source, stem, &mut timings)?;
+            self.say(&format!("{}: {segments}", source.display()));
+        }
+        let Timings { decode, segment, write } = timings;
+        self.say(&format!(
+            "{} photos into {}; load {loaded:.2?}, decode {decode:.2?}, segment {segment:.2?}, write {write:.2?}",
+            self.sources.len(),
+            self.output.display()
+        ));
+        Ok(())
+    }
+
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            println!("{line}");
+        }
+    }
+
+    fn segmenter(&self) -> Result<Segmenter> {
+        let mut segmenter = Segmenter::from_pretrained(&self.model, &Device::Cpu)?;
+        let options = segmenter.options_mut();
+        if let Some(task) = self.task {
+            options.task = task.into();
+        }
+        let thresholds = [
+            (&mut options.threshold, self.threshold, "--threshold"),
+            (&mut options.mask_threshold, self.mask_threshold, "--mask-threshold"),
+            (&mut options.overlap_threshold, self.overlap_threshold, "--overlap-threshold"),
+        ];
+        for (option, given, flag) in thresholds {
+            let Some(given) = given else { continue };
+            if !(0.0..=1.0).contains(&given) {
+                bail!("{flag} is {given}; expected a number from 0 to 1");
+            }
+            *option = given;
+        }
+        Ok(segmenter)
+    }
+
+    /// Names of the results of each photo, without extension; no two may be the same.
+    fn stems(&self) -> Result<Vec<String>> {
+        let mut seen = BTreeSet::new();
+        let stem = |source: &PathBuf| {
+            let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let stem = stem.with_context(|| format!("{}: not the name of a photo", source.display()))?;
+            if !seen.insert(stem.clone()) {
+                bail!(
+                    "{}: another photo is named {stem:?} as well; their results would overwrite each other",
+                    source.display()
+                );
+            }
+            Ok(stem)
+        };
+        self.sources.iter().map(stem).collect()
+    }
+
+    /// Segments one photo; returns a line about what was found.
+    fn predict(
+        &self,
+        segmenter: &Segmenter,
+        source: &Path,
+        stem: &str,
+        timings: &mut Timings,
+    ) -> Result<String> {
+        let start = Instant::now();
+        let image: RgbImage = vision::open(source)?;
+        timings.decode += start.elapsed();
+
+        let start = Instant::now();
+        let segmentation = segmenter.segment(&image)?;
+        timings.segment += start.elapsed();
+
+        let start = Instant::now();
+        let path = |suffix: &str| self.output.join(format!("{stem}.{suffix}"));
+        vision::write_png(&path("overlay.png"), &segmentation.overlay(&image)?)?;
+        if let Some(labels) = segmentation.label_map() {
+            labels.write_png(&path("labels.png"))?;
+        }
+        segmentation.write_json(&path("json"))?;
+        timings.write += start.elapsed();
+        Ok(summary(&segmentation))
+    }
+}
+
+fn summary(segmentation: &Segmentation) -> String {
+    let size = segmentation.size();
+    let mut names: Vec<String> = segmentation.segments().into_iter().map(|segment| segment.label).collect();
+    names.dedup();
+    let more = if names.len() > 8 { ", ..." } else { "" };
+    names.truncate(8);
+    format!(
+        "{} x {} pixels, {} segments ({}{more})",
+        size.width,
+        size.height,
+        segmentation.segments().len(),
+        names.join(", ")
+    )
+}
