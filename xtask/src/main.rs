@@ -5,6 +5,7 @@
 
 mod commands;
 
+use aff_cli::convert::Convert;
 use anyhow::Result;
 use clap::Parser;
 
@@ -14,10 +15,12 @@ use clap::Parser;
 enum Command {
     /// Check the rules of the repository that the compiler does not see
     Check(commands::check::Check),
+    Convert(Convert),
 }
 
 fn main() -> Result<()> {
     match Command::parse() {
         Command::Check(check) => check.run(),
+        Command::Convert(convert) => convert.run(),
     }
 }

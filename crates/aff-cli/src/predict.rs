@@ -1,10 +1,10 @@
 //! `aff predict`: photos in, overlays, label maps and JSON out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use autofocusformer::models::config::SegmentationTask;
 use autofocusformer::vision::{self, RgbImage};
 use autofocusformer::{Device, Segmentation, Segmenter};
@@ -25,13 +25,13 @@ pub struct Predict {
     /// What to segment; by default what the model was trained for
     #[arg(long, value_enum)]
     task: Option<Task>,
-    /// Least score of a segment (instance, panoptic)
+    /// Least score of a segment (instance, panoptic) [default: 0.5 for instances, else the model's]
     #[arg(long)]
     threshold: Option<f32>,
-    /// Mask probability from which a pixel belongs to a segment (panoptic)
+    /// Mask probability from which a pixel belongs to a segment (instance, panoptic) [default: the model's]
     #[arg(long)]
     mask_threshold: Option<f32>,
-    /// Least share of its mask that a segment must win (panoptic)
+    /// Least share of its mask that a segment must win (panoptic) [default: the model's]
     #[arg(long)]
     overlap_threshold: Option<f32>,
     /// Say nothing but errors
@@ -108,17 +108,16 @@ impl Predict {
         if let Some(task) = self.task {
             options.task = task.into();
         }
-        let thresholds = [
-            (&mut options.threshold, self.threshold, "--threshold"),
-            (&mut options.mask_threshold, self.mask_threshold, "--mask-threshold"),
-            (&mut options.overlap_threshold, self.overlap_threshold, "--overlap-threshold"),
-        ];
-        for (option, given, flag) in thresholds {
-            let Some(given) = given else { continue };
-            if !(0.0..=1.0).contains(&given) {
-                bail!("{flag} is {given}; expected a number from 0 to 1");
-            }
-            *option = given;
+        let is_semantic = options.task == SegmentationTask::Semantic;
+        let is_panoptic = options.task == SegmentationTask::Panoptic;
+        if let Some(threshold) = threshold("--threshold", self.threshold, !is_semantic)? {
+            options.threshold = Some(threshold);
+        }
+        if let Some(threshold) = threshold("--mask-threshold", self.mask_threshold, !is_semantic)? {
+            options.mask_threshold = threshold;
+        }
+        if let Some(threshold) = threshold("--overlap-threshold", self.overlap_threshold, is_panoptic)? {
+            options.overlap_threshold = threshold;
         }
         Ok(segmenter)
     }
@@ -158,27 +157,37 @@ impl Predict {
 
         let start = Instant::now();
         let path = |suffix: &str| self.output.join(format!("{stem}.{suffix}"));
-        vision::write_png(&path("overlay.png"), &segmentation.overlay(&image)?)?;
-        if let Some(labels) = segmentation.label_map() {
-            labels.write_png(&path("labels.png"))?;
-        }
-        segmentation.write_json(&path("json"))?;
+        vision::write_png(path("overlay.png"), &segmentation.overlay(&image)?)?;
+        segmentation.write_map(path("map.png"))?;
+        segmentation.write_json(path("json"))?;
         timings.write += start.elapsed();
         Ok(summary(&segmentation))
     }
 }
 
+/// A threshold that was given, checked: it must mean something for the task.
+fn threshold(flag: &str, given: Option<f32>, applies: bool) -> Result<Option<f32>> {
+    let Some(value) = given else { return Ok(None) };
+    ensure!(applies, "{flag} has no effect on this task; leave it out or choose another --task");
+    ensure!((0.0..=1.0).contains(&value), "{flag} is {value}; expected a number from 0 to 1");
+    Ok(Some(value))
+}
+
 fn summary(segmentation: &Segmentation) -> String {
     let size = segmentation.size();
-    let mut names: Vec<String> = segmentation.segments().into_iter().map(|segment| segment.label).collect();
-    names.dedup();
-    let more = if names.len() > 8 { ", ..." } else { "" };
-    names.truncate(8);
+    let segments = segmentation.segments();
+    let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
+    for segment in &segments {
+        *classes.entry(&segment.label).or_default() += 1;
+    }
+    let shown: Vec<String> =
+        classes.iter().take(8).map(|(label, count)| format!("{count} {label}")).collect();
+    let more = if classes.len() > shown.len() { ", ..." } else { "" };
     format!(
-        "{} x {} pixels, {} segments ({}{more})",
+        "{} x {} pixels, {} segments: {}{more}",
         size.width,
         size.height,
-        segmentation.segments().len(),
-        names.join(", ")
+        segments.len(),
+        shown.join(", ")
     )
 }

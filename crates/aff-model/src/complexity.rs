@@ -234,9 +234,9 @@ impl Head<'_> {
         let dims = self.config.backbone_config.embed_dims;
         let hidden = decoder.hidden_dim as u64;
         let mut macs = Macs::default();
-        for stage in 0..4 {
-            macs.norm(self.tokens[stage], dims[stage] as u64 + hidden);
-            macs.linear(self.tokens[stage], dims[stage] as u64, hidden);
+        for (&tokens, &dim) in self.tokens.iter().zip(&dims) {
+            macs.norm(tokens, dim as u64 + hidden);
+            macs.linear(tokens, dim as u64, hidden);
         }
         let attended: u64 = self.tokens[1..].iter().sum();
         let locations = (decoder.num_attention_heads * LEVELS * decoder.num_sampling_points) as u64;

@@ -31,7 +31,6 @@ fn classifiers_within_three_percent() {
         let preset = presets::classifier(name).unwrap();
         let config = ModelConfig::classifier(preset.backbone, labels(preset.num_classes));
         let found = published(&config, preset.image_size);
-        println!("{name}: {found:.3} G, published {figure} G, {:+.2}%", 100.0 * (found / figure - 1.0));
         assert!((found / figure - 1.0).abs() < 0.03, "{name}: {found} G, published {figure} G");
     }
 }
@@ -72,7 +71,6 @@ fn ade20k_segmenters_within_five_percent() {
         };
         let config = ModelConfig::segmenter(backbone, decoder, 100, segmentation, labels(150));
         let found = published(&config, 512);
-        println!("{name}: {found:.2} G, published {figure} G, {:+.2}%", 100.0 * (found / figure - 1.0));
         assert!((found / figure - 1.0).abs() < 0.05, "{name}: {found} G, published {figure} G");
     }
 }

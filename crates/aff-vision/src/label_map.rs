@@ -1,5 +1,10 @@
 //! One class for each pixel.
 
+use std::path::Path;
+
+use image::{ImageBuffer, ImageFormat, Luma};
+
+use crate::files::write_encoded;
 use crate::{ImageSize, VisionError};
 
 /// The class of each pixel, in raster order.
@@ -60,5 +65,51 @@ impl LabelMap {
         let mut areas: Vec<(u16, u64)> = (0..=u16::MAX).zip(counts).filter(|&(_, count)| count > 0).collect();
         areas.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         areas
+    }
+
+    /// Writes the classes as a grey PNG, whole or not at all: 8 bits a pixel, or 16 if a class exceeds 255.
+    ///
+    /// # Errors
+    /// [`VisionError::Write`].
+    pub fn write_png(&self, path: impl AsRef<Path>) -> Result<(), VisionError> {
+        let narrow: Result<Vec<u8>, _> = self.labels.iter().map(|&label| u8::try_from(label)).collect();
+        let (width, height) = (self.size.width, self.size.height);
+        write_encoded(path.as_ref(), |bytes| match narrow {
+            Ok(labels) => {
+                let image: Option<ImageBuffer<Luma<u8>, _>> = ImageBuffer::from_raw(width, height, labels);
+                image.map_or(Ok(()), |image| image.write_to(bytes, ImageFormat::Png))
+            }
+            Err(_) => {
+                let image: Option<ImageBuffer<Luma<u16>, _>> =
+                    ImageBuffer::from_raw(width, height, self.labels.as_slice());
+                image.map_or(Ok(()), |image| image.write_to(bytes, ImageFormat::Png))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_survive_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for labels in [vec![0, 255, 7, 1, 2, 3], vec![0, 256, 65_535, 1, 2, 3]] {
+            let map = LabelMap::new(ImageSize::new(2, 3), labels.clone()).unwrap();
+            let path = folder.path().join("labels.png");
+            map.write_png(&path).unwrap();
+            let read = image::open(&path).unwrap();
+            assert_eq!((read.width(), read.height()), (3, 2));
+            let read: Vec<u16> = match read {
+                image::DynamicImage::ImageLuma8(image) => image.pixels().map(|p| u16::from(p.0[0])).collect(),
+                image::DynamicImage::ImageLuma16(image) => image.pixels().map(|p| p.0[0]).collect(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(read, labels);
+        }
+        let missing = folder.path().join("no/such/folder/labels.png");
+        let map = LabelMap::new(ImageSize::new(1, 1), vec![0]).unwrap();
+        assert!(matches!(map.write_png(missing), Err(VisionError::Write { .. })));
     }
 }

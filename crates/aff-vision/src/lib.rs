@@ -1,21 +1,33 @@
 //! Images in, segments out.
+//!
+//! * [`open`] and [`decode`] read photos; [`PreprocessorConfig::apply`] makes the network's input of them.
+//! * [`semantic`], [`instances`] and [`panoptic`] make segments of the network's outputs, at the photo's size.
+//! * [`overlay`](fn@overlay) draws them; [`LabelMap`], [`PanopticMap`] and [`Rle`] are written in the usual formats.
 
 #![forbid(unsafe_code)]
 
 mod decode;
 mod error;
+mod files;
 mod label_map;
+#[cfg(feature = "overlay")]
+mod overlay;
 mod panoptic_map;
 mod postprocess;
 mod preprocess;
 mod preprocessor_config;
 mod rle;
+mod segment;
 mod size;
 
 pub use decode::{MAX_BYTES, MAX_PIXELS, decode, open};
 pub use error::VisionError;
+pub use files::{write_atomically, write_json, write_png};
+pub use image::RgbImage;
 pub use label_map::LabelMap;
-pub use panoptic_map::{PanopticMap, Segment, SegmentInfo};
+#[cfg(feature = "overlay")]
+pub use overlay::{OverlayOptions, Region, Regions, class_color, overlay};
+pub use panoptic_map::PanopticMap;
 pub use postprocess::{
     InstanceMask, InstanceOptions, PanopticOptions, Prediction, PredictionParts, SemanticOrder, instances,
     panoptic, semantic,
@@ -24,5 +36,6 @@ pub use preprocess::PixelValues;
 pub use preprocessor_config::{
     CropSize, IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, Resample, ResizeTarget,
 };
-pub use rle::Rle;
+pub use rle::{CocoRle, Rle};
+pub use segment::{Segment, SegmentInfo};
 pub use size::ImageSize;

@@ -1,66 +1,10 @@
-//! A segment for each pixel, and what is known of each segment.
+//! A segment for each pixel.
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
-use crate::{ImageSize, VisionError};
+use image::{Rgb, RgbImage};
 
-/// A segment of a [`PanopticMap`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SegmentInfo {
-    /// Its number in the map, from 1.
-    pub id: u32,
-    /// Its class.
-    pub label_id: u32,
-    /// Probability of the class; the highest one where several queries were merged.
-    pub score: f32,
-    /// Whether it is stuff, of which everything in the image is one segment.
-    pub was_fused: bool,
-    /// Number of pixels.
-    pub area: u64,
-}
-
-impl SegmentInfo {
-    /// The entry that the JSON files have, with the name of the class (`class 7` where `labels` has none).
-    ///
-    /// ```
-    /// use aff_vision::SegmentInfo;
-    ///
-    /// let info = SegmentInfo { id: 1, label_id: 0, score: 0.5, was_fused: true, area: 20 };
-    /// let json = serde_json::to_string(&info.named(&["road".to_owned()])).unwrap();
-    /// assert_eq!(json, r#"{"id":1,"label_id":0,"label":"road","was_fused":true,"score":0.5}"#);
-    /// ```
-    #[must_use]
-    pub fn named(&self, labels: &[String]) -> Segment {
-        Segment {
-            id: self.id,
-            label_id: self.label_id,
-            label: label_name(labels, self.label_id),
-            was_fused: self.was_fused,
-            score: self.score,
-        }
-    }
-}
-
-/// Name of a class, or `class 7` where there is none.
-pub(crate) fn label_name(labels: &[String], label_id: u32) -> String {
-    let name = labels.get(label_id as usize).filter(|name| !name.is_empty());
-    name.cloned().unwrap_or_else(|| format!("class {label_id}"))
-}
-
-/// A segment as Hugging Face transformers describes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Segment {
-    /// Its number in the map, from 1.
-    pub id: u32,
-    /// Its class.
-    pub label_id: u32,
-    /// Name of the class.
-    pub label: String,
-    /// Whether it is stuff, of which everything in the image is one segment.
-    pub was_fused: bool,
-    /// Probability of the class.
-    pub score: f32,
-}
+use crate::{ImageSize, SegmentInfo, VisionError, write_png};
 
 /// A segment for each pixel; segments do not overlap.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,5 +72,32 @@ impl PanopticMap {
     #[must_use]
     pub fn segments(&self) -> &[SegmentInfo] {
         &self.segments
+    }
+
+    /// The ids as COCO writes them: id = R + 256 G + 65536 B, 0 is void.
+    ///
+    /// ```
+    /// use aff_vision::{ImageSize, PanopticMap, SegmentInfo};
+    ///
+    /// let info = SegmentInfo { id: 258, label_id: 0, score: 0.5, was_fused: true, area: 1 };
+    /// let map = PanopticMap::new(ImageSize::new(1, 2), vec![0, 258], vec![info]).unwrap();
+    /// assert_eq!(map.to_rgb().as_raw(), &[0, 0, 0, 2, 1, 0]);
+    /// ```
+    #[must_use]
+    pub fn to_rgb(&self) -> RgbImage {
+        let mut image = RgbImage::new(self.size.width, self.size.height);
+        for (pixel, id) in image.pixels_mut().zip(&self.ids) {
+            let [r, g, b, _] = id.to_le_bytes();
+            *pixel = Rgb([r, g, b]);
+        }
+        image
+    }
+
+    /// Writes [`to_rgb`](Self::to_rgb) as PNG, whole or not at all.
+    ///
+    /// # Errors
+    /// [`VisionError::Write`].
+    pub fn write_png(&self, path: impl AsRef<Path>) -> Result<(), VisionError> {
+        write_png(path, &self.to_rgb())
     }
 }

@@ -231,9 +231,8 @@ mod tests {
             prop_assert_eq!(pixels.padded.height % divisor, 0);
             prop_assert!(pixels.padded.contains(pixels.content));
             prop_assert_eq!(pixels.source, ImageSize::new(height, width));
-            for channel in 0..3 {
+            for (channel, plane) in pixels.data.chunks_exact(pixels.padded.pixels()).enumerate() {
                 let expected = config.value_table(channel)[usize::from(value[channel])];
-                let plane = &pixels.data[channel * pixels.padded.pixels()..][..pixels.padded.pixels()];
                 for (index, &found) in plane.iter().enumerate() {
                     let (y, x) = (index / pixels.padded.columns(), index % pixels.padded.columns());
                     let inside = y < pixels.content.rows() && x < pixels.content.columns();

@@ -10,7 +10,6 @@
 pub mod checkpoint;
 pub mod convert;
 mod error;
-mod files;
 mod folder;
 mod keys;
 mod tensor_file;

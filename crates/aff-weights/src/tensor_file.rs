@@ -6,7 +6,6 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use crate::WeightsError;
-use crate::files::write_atomically;
 
 /// Reads every tensor of a safetensors file.
 ///
@@ -28,7 +27,7 @@ pub fn write_tensor_file(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Res
     let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| {
         WeightsError::Safetensors { path: path.to_path_buf(), problem: error.to_string() }
     })?;
-    write_atomically(path, &bytes)
+    write_file(path, &bytes)
 }
 
 /// An error that says what the file looks like.
@@ -40,4 +39,9 @@ pub(crate) fn safetensors_error(path: &Path, bytes: &[u8], error: &dyn std::fmt:
         error.to_string()
     };
     WeightsError::Safetensors { path: path.to_path_buf(), problem }
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<(), WeightsError> {
+    aff_vision::write_atomically(path, contents).map_err(WeightsError::io(path, "write it"))
 }

@@ -9,6 +9,9 @@ pub enum Error {
     /// A model could not be loaded.
     #[error(transparent)]
     Weights(#[from] aff_weights::WeightsError),
+    /// An image could not be read or used, or a result not be written.
+    #[error(transparent)]
+    Vision(#[from] aff_vision::VisionError),
     /// The network refused its input or failed to compute.
     #[error("the network could not be run: {0}")]
     Network(#[from] candle_core::Error),
@@ -27,5 +30,13 @@ pub enum Error {
     NoPreprocessor {
         /// Folder of the model.
         path: PathBuf,
+    },
+    /// A safetensors file without the network's input.
+    #[error("{path}: {problem}; expected an image, or a safetensors file with `pixel_values` [B,3,H,W]", path = .path.display())]
+    NoPixelValues {
+        /// The file.
+        path: PathBuf,
+        /// What it has instead.
+        problem: String,
     },
 }

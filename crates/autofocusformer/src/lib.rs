@@ -8,6 +8,7 @@
 
 mod error;
 mod model;
+mod segmenter;
 
 pub use aff_geometry as geometry;
 pub use aff_model as models;
@@ -18,3 +19,4 @@ pub use candle_core::{Device, Tensor};
 
 pub use error::Error;
 pub use model::{Model, Network};
+pub use segmenter::{SegmentOptions, Segmentation, Segmenter, Segments};

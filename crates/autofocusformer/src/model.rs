@@ -8,8 +8,8 @@ use aff_model::classifier::Classifier;
 use aff_model::config::{Architecture, ModelConfig};
 use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter::Segmenter;
-use aff_vision::PreprocessorConfig;
-use aff_weights::ModelFolder;
+use aff_vision::{PixelValues, PreprocessorConfig};
+use aff_weights::{ModelFolder, read_tensor_file};
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
 use crate::Error;
@@ -30,7 +30,7 @@ pub enum Network {
     /// Of [`Architecture::ImageClassification`].
     Classifier(Classifier),
     /// Of [`Architecture::UniversalSegmentation`].
-    Segmenter(Segmenter),
+    Segmenter(Box<Segmenter>),
 }
 
 impl Model {
@@ -50,7 +50,7 @@ impl Model {
             }
             Architecture::UniversalSegmentation => {
                 let vb = folder.checked_var_builder(DType::F32, device, |vb| Segmenter::new(&config, &vb))?;
-                Network::Segmenter(Segmenter::new(&config, &vb)?)
+                Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
             }
         };
         let preprocessor = folder.preprocessor().cloned();
@@ -83,6 +83,34 @@ impl Model {
     /// [`Error::NoPreprocessor`] if the folder has none.
     pub fn preprocessor(&self) -> Result<&PreprocessorConfig, Error> {
         self.preprocessor.as_ref().ok_or_else(|| Error::NoPreprocessor { path: self.path.clone() })
+    }
+
+    /// The network's input from a file: an image, which is preprocessed as the folder says, or a `.safetensors` file whose
+    /// `pixel_values` are taken as they are.
+    ///
+    /// # Errors
+    /// [`Error::Vision`] for a file that is not an image, [`Error::NoPixelValues`] for a safetensors file without them,
+    /// [`Error::NoPreprocessor`].
+    pub fn pixel_values(&self, path: impl AsRef<Path>) -> Result<Tensor, Error> {
+        let path = path.as_ref();
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
+            return self.stored_pixel_values(path);
+        }
+        let image = aff_vision::open(path)?;
+        Ok(to_tensor(&self.preprocessor()?.apply(&image)?, &self.device)?)
+    }
+
+    fn stored_pixel_values(&self, path: &Path) -> Result<Tensor, Error> {
+        let refuse = |problem| Error::NoPixelValues { path: path.to_path_buf(), problem };
+        let mut tensors = read_tensor_file(path, &self.device)?;
+        let Some(values) = tensors.remove("pixel_values") else {
+            let names: Vec<String> = tensors.into_keys().take(8).collect();
+            return Err(refuse(format!("it has no `pixel_values` (but {})", names.join(", "))));
+        };
+        if values.rank() != 4 || values.dims()[1] != 3 || !values.dtype().is_float() {
+            return Err(refuse(format!("`pixel_values` are {:?} {:?}", values.dtype(), values.dims())));
+        }
+        Ok(values.to_dtype(DType::F32)?)
     }
 
     /// Runs the network and names everything that comes out, for comparison and plots.
@@ -128,4 +156,10 @@ fn insert_tokens(out: &mut BTreeMap<String, Tensor>, name: &str, tokens: &Tokens
     out.insert(format!("{name}.pos"), pos);
     out.insert(format!("{name}.feat"), tokens.feat);
     Ok(())
+}
+
+/// `[1,3,H,W]`
+pub(crate) fn to_tensor(pixels: &PixelValues, device: &Device) -> CandleResult<Tensor> {
+    let (height, width) = (pixels.padded.height as usize, pixels.padded.width as usize);
+    Tensor::from_slice(&pixels.data, (1, 3, height, width), device)
 }

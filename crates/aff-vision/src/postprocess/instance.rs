@@ -16,6 +16,8 @@ pub struct InstanceOptions {
     pub max_instances: usize,
     /// Lowest score that is kept, 0 to 1. 0 keeps all, as evaluation wants it.
     pub threshold: f32,
+    /// A pixel belongs to a mask if the mask's probability there exceeds this; 0.5 in the published models.
+    pub mask_threshold: f32,
     /// Classes that are objects; others are dropped, after the best `max_instances` were taken (as the reference
     /// does for panoptic models). `None` keeps every class.
     pub classes: Option<Vec<u32>>,
@@ -23,7 +25,7 @@ pub struct InstanceOptions {
 
 impl Default for InstanceOptions {
     fn default() -> Self {
-        Self { max_instances: 100, threshold: 0.0, classes: None }
+        Self { max_instances: 100, threshold: 0.0, mask_threshold: 0.5, classes: None }
     }
 }
 
@@ -41,7 +43,7 @@ pub struct InstanceMask {
 }
 
 /// Objects, best first: of all pairs of a query and a class the `max_instances` most probable ones, each with the
-/// pixels where the mask logit is positive. Ties go to the lower query, then to the lower class.
+/// pixels where its mask exceeds `mask_threshold`. Ties go to the lower query, then to the lower class.
 ///
 /// Empty masks are left out. Masks of different objects may overlap. Each mask is upsampled once, column by column, so
 /// that memory is that of the run lengths and, per thread, one mask of canvas width by source height.
@@ -74,6 +76,9 @@ pub fn instances(
     options: &InstanceOptions,
 ) -> Result<Vec<InstanceMask>, VisionError> {
     super::check_probability("threshold", options.threshold)?;
+    super::check_probability("mask_threshold", options.mask_threshold)?;
+    // Exactly 0 for 0.5; infinite for 0 and 1.
+    let level = (options.mask_threshold / (1.0 - options.mask_threshold)).ln();
     let probabilities = prediction.class_probabilities();
     let mut pairs: Vec<(usize, usize, f32)> = Vec::new();
     for (query, row) in probabilities.iter().enumerate() {
@@ -93,7 +98,7 @@ pub fn instances(
     queries.sort_unstable();
     queries.dedup();
     let upsampling = Upsampling::to_source(prediction);
-    let upsample = |&query: &usize| Mask::new(prediction, &upsampling, query);
+    let upsample = |&query: &usize| Mask::new(prediction, &upsampling, query, level);
     let masks: Vec<Mask> = queries.par_iter().map(upsample).collect();
 
     let mut found = Vec::with_capacity(pairs.len());
@@ -117,8 +122,8 @@ struct Mask {
 }
 
 impl Mask {
-    /// Column by column, which is the order of the run lengths.
-    fn new(prediction: &Prediction<'_>, upsampling: &Upsampling, query: usize) -> Self {
+    /// The pixels with logits above `level`, column by column, which is the order of the run lengths.
+    fn new(prediction: &Prediction<'_>, upsampling: &Upsampling, query: usize, level: f32) -> Self {
         let (canvas, source) = (prediction.parts().canvas, prediction.source());
         let columns = stretch_columns(prediction.mask(query), canvas, upsampling);
         let mut column = vec![0.0; source.rows()];
@@ -130,12 +135,12 @@ impl Mask {
                 taps.map(|(index, weight)| (&columns[index * source.rows()..][..source.rows()], weight)),
                 &mut column,
             );
-            if column.iter().all(|&logit| logit <= 0.0) {
+            if column.iter().all(|&logit| logit <= level) {
                 builder.push(false, source.height);
                 continue;
             }
-            for run in column.chunk_by(|&a, &b| (a > 0.0) == (b > 0.0)) {
-                let is_inside = run[0] > 0.0;
+            for run in column.chunk_by(|&a, &b| (a > level) == (b > level)) {
+                let is_inside = run[0] > level;
                 builder.push(is_inside, run.len() as u32);
                 if is_inside {
                     inside += run.len() as u64;

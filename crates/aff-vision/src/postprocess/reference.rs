@@ -159,9 +159,16 @@ proptest! {
     }
 
     #[test]
-    fn instances_equal_the_twin(sample in samples(), max_instances in 0usize..8, threshold in 0f32..0.6) {
+    fn instances_equal_the_twin(
+        sample in samples(),
+        max_instances in 0usize..8,
+        threshold in 0f32..0.6,
+        mask_threshold in 0.2f32..0.8,
+    ) {
         let prediction = sample.prediction();
-        let found = instances(&prediction, &InstanceOptions { max_instances, threshold, classes: None }).unwrap();
+        let options = InstanceOptions { max_instances, threshold, mask_threshold, classes: None };
+        let found = instances(&prediction, &options).unwrap();
+        let level = f64::from(mask_threshold / (1.0 - mask_threshold)).ln();
         prop_assert!(found.len() <= max_instances);
         prop_assert!(found.windows(2).all(|pair| pair[0].score >= pair[1].score));
         let probabilities = prediction.class_probabilities();
@@ -171,7 +178,7 @@ proptest! {
             let logits = at_source(&prediction, instance.query);
             let (mut sum, mut count) = (0.0, 0.0);
             for (&inside, &logit) in instance.mask.to_bitmap().iter().zip(&logits.values) {
-                prop_assert!(inside == (logit > 0.0) || logit.abs() < 1e-5);
+                prop_assert!(inside == (logit > level) || (logit - level).abs() < 1e-5);
                 if inside {
                     sum += 1.0 / (1.0 + (-logit).exp());
                     count += 1.0;

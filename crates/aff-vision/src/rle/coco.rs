@@ -1,12 +1,50 @@
 //! COCO's compressed form of run lengths: printable ASCII, 5 bits a character, each count from the fourth on as the
 //! difference to the one two before it.
 
+use serde::{Deserialize, Serialize};
+
 use super::Rle;
 use crate::{ImageSize, VisionError};
 
 /// Characters are `'0'` plus six bits: five of the number, low ones first, and one that says whether more follow.
 const OFFSET: u8 = b'0';
 const MORE: u8 = 0x20;
+
+/// A mask as COCO's JSON has it.
+///
+/// ```
+/// use aff_vision::{CocoRle, ImageSize, Rle};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let coco: CocoRle = serde_json::from_str(r#"{"size": [2, 3], "counts": "231"}"#)?;
+/// let mask = Rle::try_from(&coco)?;
+/// assert_eq!(mask, Rle::from_bitmap(ImageSize::new(2, 3), &[false, true, true, false, true, false])?);
+/// assert_eq!(CocoRle::from(&mask), coco);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CocoRle {
+    /// Height and width.
+    pub size: [u32; 2],
+    /// What [`Rle::to_coco`] makes.
+    pub counts: String,
+}
+
+impl From<&Rle> for CocoRle {
+    fn from(mask: &Rle) -> Self {
+        Self { size: [mask.size().height, mask.size().width], counts: mask.to_coco() }
+    }
+}
+
+impl TryFrom<&CocoRle> for Rle {
+    type Error = VisionError;
+
+    fn try_from(coco: &CocoRle) -> Result<Self, VisionError> {
+        let [height, width] = coco.size;
+        Self::from_coco(ImageSize::new(height, width), &coco.counts)
+    }
+}
 
 impl Rle {
     /// The `counts` string of COCO's `{"size": [height, width], "counts": "..."}`, as pycocotools writes it.

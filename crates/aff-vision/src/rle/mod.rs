@@ -2,6 +2,8 @@
 
 mod coco;
 
+pub use coco::CocoRle;
+
 use crate::{ImageSize, VisionError};
 
 /// A binary mask as lengths of runs in column-major order (down the first column, then the next), as COCO has it.
@@ -139,7 +141,7 @@ impl Rle {
     }
 
     /// Start (column-major) and length of each run inside.
-    fn runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let mut at = 0;
         self.counts.chunks(2).filter_map(move |pair| {
             let start = at + pair[0] as usize;

@@ -18,8 +18,8 @@ use aff_model::segmenter::Segmenter;
 use aff_vision::PreprocessorConfig;
 use candle_core::{Device, Tensor};
 
-use crate::files::write_atomically;
 use crate::folder::{CONFIG, PREPROCESSOR, WEIGHTS};
+use crate::tensor_file::write_file;
 use crate::{
     Checkpoint, KeyReport, TensorShapes, WeightsError, expected_tensors, read_tensor_file, write_tensor_file,
 };
@@ -176,9 +176,9 @@ fn write_folder(
     std::fs::create_dir_all(output).map_err(WeightsError::io(output, "make the folder"))?;
     // The configuration comes last: a folder without one is no model, so that a broken run leaves none behind.
     write_tensor_file(&output.join(WEIGHTS), tensors)?;
-    write_atomically(&output.join(PREPROCESSOR), preprocessor.as_bytes())?;
-    write_atomically(&output.join(CARD), card.as_bytes())?;
-    write_atomically(&output.join(CONFIG), config.as_bytes())
+    write_file(&output.join(PREPROCESSOR), preprocessor.as_bytes())?;
+    write_file(&output.join(CARD), card.as_bytes())?;
+    write_file(&output.join(CONFIG), config.as_bytes())
 }
 
 /// Reads the written tensors again and compares every bit.

@@ -128,7 +128,7 @@ fn from_yaml(settings: &Settings<'_>, shapes: &Shapes<'_>, classes: usize) -> Re
         shepard_power_init,
         segmentation: segmentation(settings, known)?,
         labels: known
-            .map_or_else(|| (0..classes).map(|class| format!("LABEL_{class}")).collect(), |d| d.labels()),
+            .map_or_else(|| (0..classes).map(|class| format!("LABEL_{class}")).collect(), DataSet::labels),
         preprocessor: yaml_preprocessor(settings)?,
     })
 }
@@ -149,7 +149,7 @@ fn segmentation(
     let resize_first = on("SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE")?;
     Ok(SegmentationConfig {
         task,
-        thing_ids: data_set.map(|data_set| data_set.thing_ids()).unwrap_or_default(),
+        thing_ids: data_set.map(DataSet::thing_ids).unwrap_or_default(),
         threshold: settings.number(&test("OBJECT_MASK_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD),
         mask_threshold: 0.5,
         overlap_threshold: settings.number(&test("OVERLAP_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD),

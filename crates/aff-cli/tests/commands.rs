@@ -1,0 +1,295 @@
+//! The commands as a user types them, with good and bad input.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use autofocusformer::Device;
+use autofocusformer::vision::{self, CocoRle, Rle};
+use autofocusformer::weights::{read_tensor_file, write_tensor_file};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn fixture(name: &str) -> PathBuf {
+    root().join("fixtures").join(name)
+}
+
+fn photo() -> PathBuf {
+    root().join("assets/tower.jpg")
+}
+
+fn aff() -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+fn convert_segmenter(output: &Path) {
+    let checkpoint = fixture("segment-nano/model_final.pth");
+    let config = fixture("segment-nano/model.yaml");
+    let mut command = aff();
+    command.arg("convert").arg(checkpoint).arg("--config").arg(config);
+    command.arg("--verify").arg("--output").arg(output).assert().success();
+}
+
+fn convert_classifier(output: &Path) {
+    let checkpoint = fixture("classify-nano/checkpoint.pth");
+    aff().arg("convert").arg(checkpoint).arg("--output").arg(output).assert().success();
+}
+
+/// Both nano models in a folder that goes away with the test.
+fn models() -> (TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (segmenter, classifier) = (folder.path().join("segmenter"), folder.path().join("classifier"));
+    convert_segmenter(&segmenter);
+    convert_classifier(&classifier);
+    (folder, segmenter, classifier)
+}
+
+/// The error of a command that must fail, without panicking and with nothing on standard output.
+fn failure(command: &mut Command) -> String {
+    let output = command.assert().failure().get_output().clone();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!error.contains("panicked"), "{error}");
+    assert!(error.starts_with("error: "), "{error}");
+    error
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn predict_writes_overlay_map_and_json_at_the_photos_size() {
+    let (folder, segmenter, _) = models();
+    let photo = vision::open(photo()).unwrap();
+    for task in ["semantic", "instance", "panoptic"] {
+        let output = folder.path().join(task);
+        let mut command = aff();
+        command.arg("predict").arg(root().join("assets/tower.jpg")).arg("--model").arg(&segmenter);
+        command.arg("--output").arg(&output).args(["--task", task]);
+        if task != "semantic" {
+            command.args(["--threshold", "0"]);
+        }
+        command.assert().success();
+
+        let overlay = vision::open(output.join("tower.overlay.png")).unwrap();
+        assert_eq!(overlay.dimensions(), photo.dimensions());
+        assert_ne!(overlay, photo, "something is drawn");
+        let map = output.join("tower.map.png");
+        assert_eq!(map.exists(), task != "instance");
+        let json = read_json(&output.join("tower.json"));
+        assert_eq!((json["width"].as_u64(), json["height"].as_u64()), (Some(640), Some(427)));
+        assert_eq!(json["task"], task);
+        let segments = json["segments"].as_array().unwrap();
+        assert!(!segments.is_empty(), "{task}");
+        for segment in segments {
+            assert!(segment["id"].as_u64().unwrap() >= 1);
+            assert!(segment["label"].is_string() && segment["was_fused"].is_boolean());
+            let area = segment["area"].as_u64().unwrap();
+            if task == "instance" {
+                let coco: CocoRle = serde_json::from_value(segment["segmentation"].clone()).unwrap();
+                let mask = Rle::try_from(&coco).unwrap();
+                assert_eq!((coco.size, mask.area()), ([427, 640], area));
+            }
+        }
+        if task == "semantic" {
+            let areas: u64 = segments.iter().map(|segment| segment["area"].as_u64().unwrap()).sum();
+            assert_eq!(areas, 640 * 427);
+            // Grey, one class a pixel: opening it as RGB repeats the class.
+            let map = vision::open(map).unwrap();
+            let first = u64::from(map.get_pixel(0, 0).0[0]);
+            assert!(segments.iter().any(|segment| segment["label_id"] == first));
+        }
+    }
+}
+
+#[test]
+fn features_equal_the_reference() {
+    let (folder, segmenter, classifier) = models();
+    for (name, model) in [("segment-nano", segmenter), ("classify-nano", classifier)] {
+        let expected = read_tensor_file(&fixture(name).join("expected.safetensors"), &Device::Cpu).unwrap();
+        let source = folder.path().join(format!("{name}.safetensors"));
+        let pixel_values = expected["pixel_values"].clone();
+        write_tensor_file(&source, &[("pixel_values".to_owned(), pixel_values)].into()).unwrap();
+        let output = folder.path().join(format!("{name}-out.safetensors"));
+        aff().arg("features").arg(source).arg("--model").arg(model).arg("-o").arg(&output).assert().success();
+
+        let found = read_tensor_file(&output, &Device::Cpu).unwrap();
+        let names = match name {
+            "segment-nano" => vec!["pred_logits", "pred_masks"],
+            _ => vec!["logits"],
+        };
+        for name in names {
+            let difference = (&found[name] - &expected[name]).unwrap().abs().unwrap().flatten_all().unwrap();
+            let worst: f32 = difference.max(0).unwrap().to_scalar().unwrap();
+            assert!(worst < 1e-4, "{name}: {worst}");
+        }
+        assert_eq!(found.keys().filter(|key| key.ends_with(".pos")).count(), 4);
+        assert_eq!(found.keys().filter(|key| key.ends_with(".feat")).count(), 4);
+    }
+}
+
+#[test]
+fn features_of_an_image() {
+    let (folder, segmenter, _) = models();
+    let output = folder.path().join("features.safetensors");
+    aff()
+        .arg("features")
+        .arg(photo())
+        .arg("--model")
+        .arg(segmenter)
+        .arg("-o")
+        .arg(&output)
+        .assert()
+        .success();
+    let found = read_tensor_file(&output, &Device::Cpu).unwrap();
+    assert_eq!(found["pred_masks"].dims()[0], 1);
+}
+
+#[test]
+fn conversion_is_refused_where_a_model_is_and_forced_on_demand() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("model");
+    convert_classifier(&output);
+    let before = std::fs::read(output.join("model.safetensors")).unwrap();
+    let mut command = aff();
+    command.arg("convert").arg(fixture("classify-nano/checkpoint.pth")).arg("-o").arg(&output);
+    assert!(failure(&mut command).contains("--force"));
+    command.arg("--force").assert().success();
+    assert_eq!(std::fs::read(output.join("model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn wrong_photos_are_errors() {
+    let (folder, segmenter, _) = models();
+    let text = folder.path().join("text.jpg");
+    std::fs::write(&text, "not an image").unwrap();
+    let empty = folder.path().join("empty.png");
+    std::fs::write(&empty, "").unwrap();
+    let cut = folder.path().join("cut.jpg");
+    std::fs::write(&cut, &std::fs::read(photo()).unwrap()[..20_000]).unwrap();
+    for (source, part) in [
+        (folder.path().join("missing.jpg"), "there is no such file"),
+        (folder.path().to_path_buf(), "it is a folder"),
+        (text, "is not an image"),
+        (empty, "it is empty"),
+        (cut, "the file ends before the picture does"),
+    ] {
+        let output = folder.path().join("results");
+        let mut command = aff();
+        command.arg("predict").arg(&source).arg("--model").arg(&segmenter).arg("-o").arg(&output);
+        let error = failure(&mut command);
+        assert!(error.contains(part), "{error}");
+        let left = std::fs::read_dir(&output).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "nothing half done is left");
+    }
+}
+
+#[test]
+fn wrong_models_are_errors() {
+    let (folder, segmenter, classifier) = models();
+    let missing = folder.path().join("missing");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let mixed = folder.path().join("mixed");
+    std::fs::create_dir(&mixed).unwrap();
+    std::fs::copy(segmenter.join("config.json"), mixed.join("config.json")).unwrap();
+    std::fs::copy(segmenter.join("preprocessor_config.json"), mixed.join("preprocessor_config.json"))
+        .unwrap();
+    std::fs::copy(classifier.join("model.safetensors"), mixed.join("model.safetensors")).unwrap();
+    let damaged = folder.path().join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::copy(segmenter.join("config.json"), damaged.join("config.json")).unwrap();
+    let weights = std::fs::read(segmenter.join("model.safetensors")).unwrap();
+    std::fs::write(damaged.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    for (model, part) in [
+        (missing, "there is no such folder"),
+        (empty, "has no config.json"),
+        (segmenter.join("model.safetensors"), "is a file"),
+        (mixed, "missing"),
+        (damaged, "not a whole safetensors file"),
+        (classifier, "is a classifier, not a segmenter"),
+    ] {
+        let mut command = aff();
+        command
+            .arg("predict")
+            .arg(photo())
+            .arg("--model")
+            .arg(&model)
+            .arg("-o")
+            .arg(folder.path().join("results"));
+        let error = failure(&mut command);
+        assert!(error.contains(part), "{part}: {error}");
+        assert!(error.contains(&model.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn wrong_shapes_are_listed_by_name() {
+    let (folder, segmenter, _) = models();
+    let mut tensors = read_tensor_file(&segmenter.join("model.safetensors"), &Device::Cpu).unwrap();
+    let name = "backbone.norm0.weight";
+    let half = tensors[name].narrow(0, 0, 3).unwrap().contiguous().unwrap();
+    tensors.insert(name.to_owned(), half);
+    write_tensor_file(&segmenter.join("model.safetensors"), &tensors).unwrap();
+    let mut command = aff();
+    command
+        .arg("predict")
+        .arg(photo())
+        .arg("--model")
+        .arg(&segmenter)
+        .arg("-o")
+        .arg(folder.path().join("out"));
+    let error = failure(&mut command);
+    assert!(error.contains(name) && error.contains("[3]"), "{error}");
+}
+
+#[test]
+fn thresholds_are_obeyed_or_refused() {
+    let (folder, segmenter, _) = models();
+    let run = |arguments: &[&str]| {
+        let mut command = aff();
+        command.arg("predict").arg(photo()).arg("--model").arg(&segmenter);
+        command.arg("-o").arg(folder.path().join("out")).args(arguments);
+        command
+    };
+    let segments = |arguments: &[&str]| {
+        run(arguments).assert().success();
+        read_json(&folder.path().join("out/tower.json"))["segments"].as_array().unwrap().clone()
+    };
+    let all = segments(&["--task", "instance", "--threshold", "0"]);
+    let scores: Vec<f64> = all.iter().map(|segment| segment["score"].as_f64().unwrap()).collect();
+    let middle = scores[scores.len() / 2];
+    let some = segments(&["--task", "instance", "--threshold", &middle.to_string()]);
+    assert!(!some.is_empty() && some.len() < all.len());
+    assert!(some.iter().all(|segment| segment["score"].as_f64().unwrap() >= middle - 1e-6));
+
+    assert!(failure(&mut run(&["--task", "panoptic", "--threshold", "1.5"])).contains("from 0 to 1"));
+    assert!(failure(&mut run(&["--task", "semantic", "--threshold", "0.5"])).contains("no effect"));
+    assert!(failure(&mut run(&["--task", "instance", "--overlap-threshold", "0.5"])).contains("no effect"));
+}
+
+#[test]
+fn photos_of_the_same_name_do_not_overwrite_each_other() {
+    let (folder, segmenter, _) = models();
+    let copy = folder.path().join("tower.jpg");
+    std::fs::copy(photo(), &copy).unwrap();
+    let mut command = aff();
+    command.arg("predict").arg(photo()).arg(copy).arg("--model").arg(&segmenter);
+    let error = failure(command.arg("-o").arg(folder.path().join("out")));
+    assert!(error.contains("another photo is named"), "{error}");
+}
+
+#[test]
+fn an_output_that_cannot_be_made_is_an_error() {
+    let (folder, segmenter, _) = models();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let mut command = aff();
+    command.arg("predict").arg(photo()).arg("--model").arg(&segmenter).arg("-o").arg(file.join("out"));
+    assert!(failure(&mut command).contains("cannot make the folder"));
+}
