@@ -28,7 +28,7 @@ pub struct Model {
 #[derive(Debug, Clone)]
 pub enum Network {
     /// Of [`Architecture::ImageClassification`].
-    Classifier(Classifier),
+    Classifier(Box<Classifier>),
     /// Of [`Architecture::UniversalSegmentation`].
     Segmenter(Box<Segmenter>),
 }
@@ -46,7 +46,7 @@ impl Model {
             Architecture::ImageClassification => {
                 let vb =
                     folder.checked_var_builder(DType::F32, device, |vb| Classifier::new(&config, &vb))?;
-                Network::Classifier(Classifier::new(&config, &vb)?)
+                Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
             }
             Architecture::UniversalSegmentation => {
                 let vb = folder.checked_var_builder(DType::F32, device, |vb| Segmenter::new(&config, &vb))?;

@@ -33,6 +33,9 @@ impl Default for OverlayOptions {
 
 /// Pictures with a shorter edge than this get no captions and no legend: they would cover it.
 const LEAST_EDGE_FOR_TEXT: u32 = 160;
+/// A part of the picture: `[left, top, right, bottom]`.
+type Area = [i64; 4];
+const NOWHERE: Area = [0; 4];
 const DARK: [u8; 3] = [20, 20, 20];
 const LIGHT: [u8; 3] = [255, 255, 255];
 
@@ -73,11 +76,9 @@ pub fn overlay(
     paint(&mut picture, regions, options);
     if size.height.min(size.width) >= LEAST_EDGE_FOR_TEXT {
         let pen = Pen::new((size.height.min(size.width) as f32 / 30.0).max(13.0))?;
+        let legend = if options.legend { draw_legend(&mut picture, regions, &pen) } else { NOWHERE };
         if options.captions {
-            draw_captions(&mut picture, regions, &pen);
-        }
-        if options.legend {
-            draw_legend(&mut picture, regions, &pen);
+            draw_captions(&mut picture, regions, &pen, legend);
         }
     }
     Ok(picture)
@@ -118,11 +119,12 @@ fn paint(picture: &mut RgbImage, regions: &Regions, options: &OverlayOptions) {
     });
 }
 
-/// Captions at the deepest place of each region that is large enough for one, large regions first; none over another.
-fn draw_captions(picture: &mut RgbImage, regions: &Regions, pen: &Pen) {
+/// Captions at the deepest place of each region that is large enough for one, large regions first; none over another
+/// or over what is `taken` already.
+fn draw_captions(picture: &mut RgbImage, regions: &Regions, pen: &Pen, taken: Area) {
     let mut places: Vec<_> = regions.regions().iter().zip(regions.innermost()).collect();
     places.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-    let mut taken: Vec<[i64; 4]> = Vec::new();
+    let mut taken = vec![taken];
     for (region, (place, depth)) in places {
         let line = pen.line(&region.caption);
         let (width, height) = (i64::from(line.width), i64::from(line.height));
@@ -136,8 +138,8 @@ fn draw_captions(picture: &mut RgbImage, regions: &Regions, pen: &Pen) {
         };
         let left = within(place[0], width + 2 * margin, frame.width);
         let top = within(place[1], height, frame.height);
-        let area = [left, top, left + width + 2 * margin, top + height];
-        let overlaps = |other: &[i64; 4]| {
+        let area: Area = [left, top, left + width + 2 * margin, top + height];
+        let overlaps = |other: &Area| {
             area[0] < other[2] && other[0] < area[2] && area[1] < other[3] && other[1] < area[3]
         };
         if taken.iter().any(overlaps) {
@@ -149,8 +151,8 @@ fn draw_captions(picture: &mut RgbImage, regions: &Regions, pen: &Pen) {
     }
 }
 
-/// The classes at the top left, largest first, each once.
-fn draw_legend(picture: &mut RgbImage, regions: &Regions, pen: &Pen) {
+/// The classes at the top left, largest first, each once. Returns where it is.
+fn draw_legend(picture: &mut RgbImage, regions: &Regions, pen: &Pen) -> Area {
     let mut classes: Vec<(u32, &str, u64)> = Vec::new();
     for (region, area) in regions.regions().iter().zip(regions.areas()) {
         match classes.iter_mut().find(|(label_id, ..)| *label_id == region.label_id) {
@@ -158,9 +160,10 @@ fn draw_legend(picture: &mut RgbImage, regions: &Regions, pen: &Pen) {
             None => classes.push((region.label_id, &region.label, area)),
         }
     }
+    classes.retain(|class| class.2 > 0);
     classes.sort_by_key(|class| std::cmp::Reverse(class.2));
     let lines: Vec<_> = classes.iter().map(|class| (class_color(class.0), pen.line(class.1))).collect();
-    let Some(height) = lines.first().map(|(_, line)| i64::from(line.height)) else { return };
+    let Some(height) = lines.first().map(|(_, line)| i64::from(line.height)) else { return NOWHERE };
     // A quarter of the picture at most.
     let frame = ImageSize::of(picture);
     let room = usize::try_from(i64::from(frame.height) / 2 / height).unwrap_or(0);
@@ -168,16 +171,18 @@ fn draw_legend(picture: &mut RgbImage, regions: &Regions, pen: &Pen) {
     let margin = height / 4;
     let text_width = lines.iter().map(|(_, line)| i64::from(line.width)).max().unwrap_or(0);
     let width = (height + text_width + 3 * margin).min(i64::from(frame.width) / 2);
-    fill(picture, [0, 0, width, height * lines.len() as i64 + 2 * margin], DARK, 0.6);
+    let area = [0, 0, width, height * lines.len() as i64 + 2 * margin];
+    fill(picture, area, DARK, 0.6);
     for (at, (color, line)) in (0..).zip(lines) {
         let top = margin + at * height;
         fill(picture, [margin, top + height / 8, margin + height * 3 / 4, top + height * 7 / 8], *color, 1.0);
         pen.draw(picture, line, [margin + height, top], LIGHT);
     }
+    area
 }
 
-/// Covers the box `[left, top, right, bottom]`, as far as it lies in the picture.
-fn fill(picture: &mut RgbImage, [left, top, right, bottom]: [i64; 4], color: [u8; 3], share: f32) {
+/// Covers an area, as far as it lies in the picture.
+fn fill(picture: &mut RgbImage, [left, top, right, bottom]: Area, color: [u8; 3], share: f32) {
     let range = |from: i64, to: i64, length: u32| {
         let clamp = |at: i64| at.clamp(0, i64::from(length)) as u32;
         clamp(from)..clamp(to)
