@@ -1,4 +1,5 @@
 //! The commands as a user types them, with good and bad input.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 

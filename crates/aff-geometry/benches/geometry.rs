@@ -7,7 +7,10 @@ use std::hint::black_box;
 use std::num::NonZero;
 use std::time::Duration;
 
-use aff_geometry::{Canvas, ClusterMode, ClusterOptions, Clusters, Curve, cluster, nearest_clusters};
+use aff_geometry::{
+    Canvas, ClusterMode, ClusterOptions, Clusters, Curve, SelectionOptions, cluster, k_nearest,
+    nearest_clusters, select,
+};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};
 use kiddo::{ImmutableKdTree, SquaredEuclidean};
@@ -100,7 +103,7 @@ fn bench_nearest_clusters(criterion: &mut Criterion) {
                     .query(&query)
                     .nearest_n::<SquaredEuclidean<f32>>(NonZero::new(NEAREST).unwrap())
                     .execute();
-                rows.extend(found.iter().map(|found| found.item as u32));
+                rows.extend(found.iter().map(|found| found.item));
             }
             rows
         });
@@ -126,7 +129,26 @@ fn brute_force(pos: &[[i32; 2]], centers: &[[f32; 2]]) -> Vec<u32> {
     rows
 }
 
-criterion_group!(benches, bench_cluster, bench_nearest_clusters);
+fn bench_select(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("select");
+    for tokens in every_size() {
+        let scores: Vec<f32> = (0..tokens.pos.len()).map(|i| (i % 97) as f32 / 97.0).collect();
+        // The adaptive prior, which needs the nearest distance of every token.
+        let options = SelectionOptions { stride: 4, rate: 0.25, alpha: 4.0 };
+        measure(&mut group, "adaptive", &tokens, || {
+            select(&tokens.pos, tokens.canvas, &scores, &options).unwrap()
+        });
+    }
+}
+
+fn bench_k_nearest(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("k_nearest");
+    for tokens in every_size() {
+        measure(&mut group, "buckets", &tokens, || k_nearest(&tokens.pos, &tokens.pos, 4).unwrap());
+    }
+}
+
+criterion_group!(benches, bench_cluster, bench_nearest_clusters, bench_k_nearest, bench_select);
 fn main() {
     // All of it on the one thread of the pool, so that no call pays for getting there.
     rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(|| {

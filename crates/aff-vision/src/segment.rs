@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CocoRle, InstanceMask, LabelMap};
 
-/// A segment of a [`PanopticMap`].
+/// A segment of a [`PanopticMap`](crate::PanopticMap).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SegmentInfo {
     /// Its number in the map, from 1.
