@@ -75,8 +75,8 @@ proptest! {
                 let [x, y] = pos[token as usize].map(f64::from);
                 mean = [mean[0] + x / members.len() as f64, mean[1] + y / members.len() as f64];
             }
-            for axis in 0..2 {
-                prop_assert!((mean[axis] - f64::from(clusters.centers()[k][axis])).abs() < 1e-4);
+            for (mean, &center) in mean.iter().zip(&clusters.centers()[k]) {
+                prop_assert!((mean - f64::from(center)).abs() < 1e-4);
             }
         }
         prop_assert_eq!(seen.len(), pos.len());
