@@ -9,10 +9,10 @@ use autofocusformer::{Device, Model};
 /// Write the raw outputs of the network as a safetensors file
 ///
 /// A classifier gives `logits` and `stage1` to `stage4`, a segmenter `pred_logits`, `pred_masks` (at the stride-4 canvas)
-/// and `res2` to `res5`; tokens are `.feat` [B,N,C] and `.pos` [B,N,2] as (x, y), in raster order.
+/// and `res2` to `res5`; tokens are `.feat [B,N,C]` and `.pos [B,N,2]` as (x, y), in raster order.
 #[derive(Debug, clap::Args)]
 pub struct Features {
-    /// An image, or a safetensors file whose `pixel_values` [B,3,H,W] is used as it is
+    /// An image, or a safetensors file whose `pixel_values [B,3,H,W]` is used as it is
     source: PathBuf,
     /// Folder of the model
     #[arg(long, value_name = "FOLDER")]
