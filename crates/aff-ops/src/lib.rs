@@ -11,7 +11,7 @@
 //! | [`ShepardInterpolation`] | `[B,N,C]` -> `[B,Q,C]`: inverse distance interpolation |
 //! | [`deformable_gather`](fn@deformable_gather) | `[B,N,C]` -> `[B,Q,C]`: values at learnt locations of several levels |
 //! | [`soft_assignment`](fn@soft_assignment) | `[B,N,C]`, `[B,N',C]` -> `[B,N,k]`: how much fine tokens belong to coarse ones |
-//! | [`layer_norm`], [`softmax_last_dim`], [`gelu`] | like Candle's, and trainable |
+//! | [`linear`], [`layer_norm`], [`softmax_last_dim`], [`gelu`] | like Candle's, faster, and trainable |
 //!
 //! # Conventions
 //! * B batch, N tokens (keys), Q queries, M neighbour slots of a query, H heads, D head width, C = H*D channels,
@@ -26,29 +26,30 @@
 //! At present every operator is a composition of differentiable Candle operators, in a module named `reference`:
 //! easy to read, the yardstick for faster versions, and wasteful of memory, as it gathers `[B,Q,M,C]`.
 
-#![forbid(unsafe_code)]
-
 pub mod cluster_attention;
 pub mod deformable_gather;
-mod layers;
+mod host;
+pub mod layers;
 mod neighborhood;
 pub mod neighborhood_merge;
 mod positions;
 mod relative;
 mod shape;
 mod shepard;
+mod simd;
 mod sine_embedding;
 pub mod soft_assignment;
 pub mod weighted_gather;
 
 pub use cluster_attention::{ClusterAttention, cluster_attention};
 pub use deformable_gather::{CanvasLookup, DeformableGather, deformable_gather};
-pub use layers::{gelu, layer_norm, softmax_last_dim};
+pub use layers::{gelu, layer_norm, linear, softmax_last_dim};
 pub use neighborhood::Neighborhood;
 pub use neighborhood_merge::{NeighborhoodMerge, neighborhood_merge};
 pub use positions::Positions;
 pub use relative::Offset;
 pub use shepard::ShepardInterpolation;
+pub use simd::instruction_set;
 pub use sine_embedding::sine_position_embedding;
 pub use soft_assignment::{AssignmentGeometry, SoftAssignment, soft_assignment};
 pub use weighted_gather::weighted_gather;

@@ -35,6 +35,15 @@ enum Slots {
     Indices { per_query: usize, keys: Arc<[u32]> },
 }
 
+/// Which runs of keys a query sees.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum KeyRuns<'a> {
+    /// All of them.
+    All,
+    /// Cluster k holds the keys from `k * cluster_size`; `nearest` is `[B, Q, per_query]`.
+    Clusters { cluster_size: usize, per_query: usize, nearest: &'a [u32] },
+}
+
 impl Neighborhood {
     /// All `keys` neighbour each of the `queries`.
     pub fn global(batch: usize, queries: usize, keys: usize) -> Self {
@@ -176,6 +185,17 @@ impl Neighborhood {
             }
         };
         Ok(Self { queries: per_image, slots, ..*self })
+    }
+
+    /// The neighbours as runs of keys; `None` where they are listed one by one.
+    pub(crate) fn key_runs(&self) -> Option<KeyRuns<'_>> {
+        match &self.slots {
+            Slots::Global => Some(KeyRuns::All),
+            Slots::Clusters { cluster_size, per_query, nearest } => {
+                Some(KeyRuns::Clusters { cluster_size: *cluster_size, per_query: *per_query, nearest })
+            }
+            Slots::Indices { .. } => None,
+        }
     }
 
     /// Every slot's row in the keys of all images laid end to end: u32 `[B*Q*M]`, empty slots pointing at key 0 of

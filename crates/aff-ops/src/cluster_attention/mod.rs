@@ -11,11 +11,17 @@
 //! where the softmax runs over the neighbours and the blank token, whose value is `blank_v`. The blank token lets a head
 //! attend to nothing.
 
+mod backward;
+mod blocks;
+mod cpu;
 pub mod reference;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::host::{self, by_type};
 use crate::{Neighborhood, Positions, shape};
+use cpu::{Inputs, Parameters};
 
 /// What cluster attention computes from; see [`cluster_attention`](fn@cluster_attention).
 #[derive(Debug, Clone, Copy)]
@@ -110,5 +116,93 @@ pub fn cluster_attention(
     neighborhood: &Neighborhood,
 ) -> Result<Tensor> {
     let sizes = inputs.sizes(positions, neighborhood)?;
-    reference::forward(inputs, sizes, positions, neighborhood)
+    let named = [
+        ("query", inputs.query),
+        ("key_value", inputs.key_value),
+        ("position_weight", inputs.position_weight),
+        ("position_bias", inputs.position_bias),
+        ("blank_key", inputs.blank_key),
+        ("blank_value", inputs.blank_value),
+    ];
+    host::check_types("cluster_attention", &named)?;
+    if neighborhood.key_runs().is_none() || sizes.tokens == 0 {
+        return reference::forward(inputs, sizes, positions, neighborhood);
+    }
+    let parameters = [inputs.position_weight, inputs.position_bias, inputs.blank_key, inputs.blank_value];
+    let parameters: Vec<Tensor> =
+        parameters.iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
+    let [query, key_value, parameters] = [
+        &host::prepared(inputs.query)?,
+        &host::prepared(inputs.key_value)?,
+        &host::prepared(&Tensor::cat(&parameters, 0)?)?,
+    ];
+    let operator = Operator { sizes, positions: positions.clone(), neighborhood: neighborhood.clone() };
+    query.apply_op3(key_value, parameters, operator)?.to_dtype(inputs.query.dtype())
+}
+
+/// Attention on contiguous tensors of one type; the parameters are one tensor, see [`Parameters::split`].
+struct Operator {
+    sizes: Sizes,
+    positions: Positions,
+    neighborhood: Neighborhood,
+}
+
+const LISTED: &str = "cluster_attention: neighbours that are listed one by one are for the reference";
+
+impl CustomOp3 for Operator {
+    fn name(&self) -> &'static str {
+        "cluster_attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        query: &CpuStorage,
+        query_layout: &Layout,
+        key_value: &CpuStorage,
+        key_value_layout: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_type!(query.dtype(), T => {
+            let inputs = Inputs {
+                query: host::slice::<T>(query, query_layout)?,
+                key_value: host::slice(key_value, key_value_layout)?,
+                parameters: Parameters::split(host::slice(parameters, parameters_layout)?, self.sizes),
+            };
+            let Some(out) = cpu::forward(inputs, self.sizes, &self.positions, &self.neighborhood) else {
+                bail!("{LISTED}")
+            };
+            Ok((candle_core::WithDType::to_cpu_storage_owned(out), query_layout.shape().clone()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        query: &Tensor,
+        key_value: &Tensor,
+        parameters: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        by_type!(query.dtype(), T => {
+            let values = [query, key_value, parameters, out, grad].map(host::values::<T>);
+            let [query_values, key_values, parameter_values, out, grad] = values;
+            let (query_values, key_values, parameter_values) = (query_values?, key_values?, parameter_values?);
+            let inputs = Inputs {
+                query: &query_values,
+                key_value: &key_values,
+                parameters: Parameters::split(&parameter_values, self.sizes),
+            };
+            let geometry = (&self.positions, &self.neighborhood);
+            let Some(gradients) = backward::backward(inputs, self.sizes, geometry, &out?, &grad?) else {
+                bail!("{LISTED}")
+            };
+            let like = |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device()).map(Some);
+            Ok((
+                like(gradients.query, query)?,
+                like(gradients.key_value, key_value)?,
+                like(gradients.parameters, parameters)?,
+            ))
+        })
+    }
 }

@@ -9,6 +9,18 @@ use crate::{Neighborhood, Positions, softmax_last_dim};
 /// What an empty slot's logit is lowered by.
 const MASKED: f64 = -100.0;
 
+/// As [`cluster_attention`](super::cluster_attention()).
+///
+/// # Errors
+/// The same.
+pub fn cluster_attention(
+    inputs: &ClusterAttention<'_>,
+    positions: &Positions,
+    neighborhood: &Neighborhood,
+) -> Result<Tensor> {
+    forward(inputs, inputs.sizes(positions, neighborhood)?, positions, neighborhood)
+}
+
 pub(super) fn forward(
     inputs: &ClusterAttention<'_>,
     sizes: Sizes,

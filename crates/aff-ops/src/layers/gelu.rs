@@ -1,0 +1,123 @@
+//! The exact GELU.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::host::{self, by_type};
+use crate::simd::{Kernel, LANES, Real, Simd};
+
+/// Numbers that a thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+/// The exact GELU, `x * (1 + erf(x / sqrt 2)) / 2`.
+///
+/// In f32 the error function is within 1e-6 of the exact one.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[0f32, 100.0], &Device::Cpu)?;
+/// assert_eq!(aff_ops::gelu(&x)?.to_vec1::<f32>()?, [0.0, 100.0]);
+/// # candle_core::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// If the type of `x` is not a floating point one.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    host::check_types("gelu", &[("x", x)])?;
+    host::prepared(x)?.apply_op1(Gelu)?.to_dtype(x.dtype())
+}
+
+struct Gelu;
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_type!(x.dtype(), T => {
+            let x = host::slice::<T>(x, layout)?;
+            let mut out = vec![0.0; x.len()];
+            out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
+                T::dispatch(Forward { x, out });
+            });
+            Ok((candle_core::WithDType::to_cpu_storage_owned(out), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        by_type!(x.dtype(), T => {
+            let (values, grad) = (host::values::<T>(x)?, host::values::<T>(grad)?);
+            let mut grad_x = vec![0.0; values.len()];
+            let inputs = values.par_chunks(CHUNK).zip(grad.par_chunks(CHUNK));
+            grad_x.par_chunks_mut(CHUNK).zip(inputs).for_each(|(grad_x, (x, grad))| {
+                T::dispatch(Backward { x, grad, grad_x });
+            });
+            Ok(Some(Tensor::from_vec(grad_x, x.shape(), x.device())?))
+        })
+    }
+}
+
+/// `(1 + erf(x / sqrt 2)) / 2`: the share of a normal distribution below x.
+#[inline(always)]
+fn share_below<T: Real, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let half = simd.splat(T::of(0.5));
+    let erf = simd.erf(simd.mul(x, simd.splat(T::of(std::f64::consts::FRAC_1_SQRT_2))));
+    simd.mul_add(erf, half, half)
+}
+
+#[inline(always)]
+pub(crate) fn gelu_lanes<T: Real, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    simd.mul(x, share_below(simd, x))
+}
+
+/// The derivative, `share_below(x) + x * density(x)`.
+#[inline(always)]
+pub(crate) fn gelu_slope_lanes<T: Real, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let exponent = simd.mul(simd.mul(x, x), simd.splat(T::of(-0.5)));
+    let density =
+        simd.mul(simd.exp(exponent), simd.splat(T::of((2.0 * std::f64::consts::PI).sqrt().recip())));
+    simd.mul_add(x, density, share_below(simd, x))
+}
+
+struct Forward<'a, T> {
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let (x, x_rest) = self.x.as_chunks::<LANES>();
+        let (out, out_rest) = self.out.as_chunks_mut::<LANES>();
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = simd.to_array(gelu_lanes(simd, simd.from_array(*x)));
+        }
+        let last = simd.to_array(gelu_lanes(simd, simd.load_part(x_rest, T::zero())));
+        out_rest.copy_from_slice(&last[..x_rest.len()]);
+    }
+}
+
+struct Backward<'a, T> {
+    x: &'a [T],
+    grad: &'a [T],
+    grad_x: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let chunks = self.x.chunks(LANES).zip(self.grad.chunks(LANES));
+        for ((x, grad), grad_x) in chunks.zip(self.grad_x.chunks_mut(LANES)) {
+            let slope = gelu_slope_lanes(simd, simd.load_part(x, T::zero()));
+            let product = simd.to_array(simd.mul(slope, simd.load_part(grad, T::zero())));
+            grad_x.copy_from_slice(&product[..x.len()]);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Layer norm over the last axis.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::host::{self, ROWS, by_type};
+use crate::shape;
+use crate::simd::{Kernel, LANES, Real, Simd, sum};
+
+/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[[1f32, 3.0], [2.0, 2.0]], &Device::Cpu)?;
+/// let (weight, bias) = (Tensor::new(&[2f32, 2.0], &Device::Cpu)?, Tensor::new(&[0f32, 1.0], &Device::Cpu)?);
+/// let y = aff_ops::layer_norm(&x, &weight, &bias, 0.0)?;
+/// assert_eq!(y.get(0)?.to_vec1::<f32>()?, [-2.0, 3.0]);
+/// # candle_core::Result::Ok(())
+/// ```
+///
+/// # Shapes
+/// `x [..,C]`, `weight [C]`, `bias [C]` -> `[..,C]`
+///
+/// # Errors
+/// If the shapes or types differ from these.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    const OPERATOR: &str = "layer_norm";
+    let channels = x.dim(D::Minus1)?;
+    shape::expect(OPERATOR, "weight", weight, &[channels])?;
+    shape::expect(OPERATOR, "bias", bias, &[channels])?;
+    host::check_types(OPERATOR, &[("x", x), ("weight", weight), ("bias", bias)])?;
+    let [prepared, weight, bias] = [host::prepared(x)?, host::prepared(weight)?, host::prepared(bias)?];
+    prepared.apply_op3(&weight, &bias, LayerNorm { eps })?.to_dtype(x.dtype())
+}
+
+struct LayerNorm {
+    eps: f64,
+}
+
+impl CustomOp3 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let shape = x_layout.shape().clone();
+        by_type!(x.dtype(), T => {
+            let x = host::slice::<T>(x, x_layout)?;
+            let weight = host::slice::<T>(weight, weight_layout)?;
+            let bias = host::slice::<T>(bias, bias_layout)?;
+            let mut out = vec![0.0; x.len()];
+            if !out.is_empty() {
+                let chunk = ROWS * weight.len();
+                out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
+                    T::dispatch(Forward { x, weight, bias, eps: self.eps as T, out });
+                });
+            }
+            Ok((candle_core::WithDType::to_cpu_storage_owned(out), shape))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        by_type!(x.dtype(), T => {
+            let channels = weight.elem_count();
+            let (grad, x_values, weight) =
+                (host::values::<T>(grad)?, host::values::<T>(x)?, host::values::<T>(weight)?);
+            let mut grad_x = vec![0.0; x_values.len()];
+            let chunk = (ROWS * channels).max(1);
+            let partial: Vec<[Vec<T>; 2]> = grad_x
+                .par_chunks_mut(chunk)
+                .zip(x_values.par_chunks(chunk).zip(grad.par_chunks(chunk)))
+                .map(|(grad_x, (x, grad))| {
+                    let mut sums = [vec![0.0; channels], vec![0.0; channels]];
+                    let [grad_weight, grad_bias] = &mut sums;
+                    let eps = self.eps as T;
+                    T::dispatch(Backward { x, weight: &weight, eps, grad, grad_x, grad_weight, grad_bias });
+                    sums
+                })
+                .collect();
+            let mut sums = [vec![0.0; channels], vec![0.0; channels]];
+            for partial in &partial {
+                for (sums, partial) in sums.iter_mut().zip(partial) {
+                    sums.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part);
+                }
+            }
+            let [grad_weight, grad_bias] = sums;
+            let device = x.device();
+            Ok((
+                Some(Tensor::from_vec(grad_x, x.shape(), device)?),
+                Some(Tensor::from_vec(grad_weight, channels, device)?),
+                Some(Tensor::from_vec(grad_bias, channels, device)?),
+            ))
+        })
+    }
+}
+
+/// Mean and reciprocal standard deviation of a row.
+#[inline(always)]
+fn moments<T: Real, S: Simd<T>>(simd: S, row: &[T], eps: T) -> (T, T) {
+    let count = T::of(row.len() as f64);
+    let (whole, rest) = row.as_chunks::<LANES>();
+    let mut total = simd.splat(T::zero());
+    for part in whole {
+        total = simd.add(total, simd.from_array(*part));
+    }
+    let mean = rest.iter().fold(sum(simd, total), |total, &value| total + value) / count;
+    let wide = simd.splat(mean);
+    let mut squares = simd.splat(T::zero());
+    for part in whole {
+        let centred = simd.sub(simd.from_array(*part), wide);
+        squares = simd.mul_add(centred, centred, squares);
+    }
+    let squares = rest.iter().fold(sum(simd, squares), |sum, &value| sum + (value - mean) * (value - mean));
+    (mean, (squares / count + eps).sqrt().recip())
+}
+
+struct Forward<'a, T> {
+    x: &'a [T],
+    weight: &'a [T],
+    bias: &'a [T],
+    eps: T,
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let channels = self.weight.len();
+        let (weight, weight_rest) = self.weight.as_chunks::<LANES>();
+        let (bias, bias_rest) = self.bias.as_chunks::<LANES>();
+        for (row, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
+            let (mean, scale) = moments(simd, row, self.eps);
+            let (wide_mean, wide_scale) = (simd.splat(mean), simd.splat(scale));
+            let (row, row_rest) = row.as_chunks::<LANES>();
+            let (out, out_rest) = out.as_chunks_mut::<LANES>();
+            for ((out, row), (weight, bias)) in out.iter_mut().zip(row).zip(weight.iter().zip(bias)) {
+                let normal = simd.mul(simd.sub(simd.from_array(*row), wide_mean), wide_scale);
+                *out = simd.to_array(simd.mul_add(normal, simd.from_array(*weight), simd.from_array(*bias)));
+            }
+            for ((out, &value), (&weight, &bias)) in
+                out_rest.iter_mut().zip(row_rest).zip(weight_rest.iter().zip(bias_rest))
+            {
+                *out = (value - mean) * scale * weight + bias;
+            }
+        }
+    }
+}
+
+/// With `n = (x - mean) * scale` and `g = grad * weight`, row by row:
+/// `grad_x = scale * (g - mean(g) - n * mean(g n))`, `grad_weight += grad n`, `grad_bias += grad`.
+struct Backward<'a, T> {
+    x: &'a [T],
+    weight: &'a [T],
+    eps: T,
+    grad: &'a [T],
+    grad_x: &'a mut [T],
+    grad_weight: &'a mut [T],
+    grad_bias: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let channels = self.weight.len();
+        let count = T::of(channels as f64);
+        let rows = self.x.chunks_exact(channels).zip(self.grad.chunks_exact(channels));
+        for ((x, grad), grad_x) in rows.zip(self.grad_x.chunks_exact_mut(channels)) {
+            let (mean, scale) = moments(simd, x, self.eps);
+            let (mut mean_g, mut mean_gn) = (T::zero(), T::zero());
+            for c in 0..channels {
+                let normal = (x[c] - mean) * scale;
+                let g = grad[c] * self.weight[c];
+                mean_g += g;
+                mean_gn += g * normal;
+                self.grad_weight[c] += grad[c] * normal;
+                self.grad_bias[c] += grad[c];
+            }
+            (mean_g, mean_gn) = (mean_g / count, mean_gn / count);
+            for c in 0..channels {
+                let normal = (x[c] - mean) * scale;
+                grad_x[c] = scale * (grad[c] * self.weight[c] - mean_g - normal * mean_gn);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The basic layers as compositions of Candle operators: slow, readable twins.
+
+use candle_core::{D, Result, Tensor};
+
+/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
+///
+/// # Errors
+/// If the shapes do not fit together.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let normalised = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    normalised.broadcast_mul(weight)?.broadcast_add(bias)
+}
+
+/// Softmax over the last axis.
+///
+/// # Errors
+/// If `x` has no axis.
+pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
+    candle_nn::ops::softmax(x, D::Minus1)
+}
+
+/// The exact GELU.
+///
+/// # Errors
+/// If the type of `x` is not a floating point one.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    x.gelu_erf()
+}
+
+/// `x weight^T + bias` over the last axis.
+///
+/// # Errors
+/// If the shapes do not fit together.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (outputs, inputs) = weight.dims2()?;
+    let rows = x.elem_count() / inputs.max(1);
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = outputs;
+    }
+    let y = x.reshape((rows, inputs))?.matmul(&weight.t()?)?.reshape(shape)?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}

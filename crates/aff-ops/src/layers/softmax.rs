@@ -1,0 +1,137 @@
+//! Softmax over the last axis.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::host::{self, ROWS, by_type};
+use crate::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
+
+/// Softmax over the last axis.
+///
+/// A row of nothing but `-inf` becomes NaN, as elsewhere.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[0f32, 0.0, f32::NEG_INFINITY], &Device::Cpu)?;
+/// assert_eq!(aff_ops::softmax_last_dim(&x)?.to_vec1::<f32>()?, [0.5, 0.5, 0.0]);
+/// # candle_core::Result::Ok(())
+/// ```
+///
+/// # Shapes
+/// `x [..,M]` -> `[..,M]`
+///
+/// # Errors
+/// If `x` has no axis or is not of a floating point type.
+pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
+    host::check_types("softmax_last_dim", &[("x", x)])?;
+    x.dim(D::Minus1)?;
+    host::prepared(x)?.apply_op1(Softmax)?.to_dtype(x.dtype())
+}
+
+struct Softmax;
+
+/// The last axis of a shape.
+fn width(shape: &Shape) -> usize {
+    shape.dims().last().copied().unwrap_or(1).max(1)
+}
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax_last_dim"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let width = width(layout.shape());
+        by_type!(x.dtype(), T => {
+            let x = host::slice::<T>(x, layout)?;
+            let mut out = vec![0.0; x.len()];
+            let chunk = ROWS * width;
+            out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
+                T::dispatch(Forward { x, width, out });
+            });
+            Ok((candle_core::WithDType::to_cpu_storage_owned(out), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let width = width(x.shape());
+        by_type!(x.dtype(), T => {
+            let (out, grad) = (host::values::<T>(out)?, host::values::<T>(grad)?);
+            let mut grad_x = vec![0.0; out.len()];
+            let chunk = ROWS * width;
+            let inputs = out.par_chunks(chunk).zip(grad.par_chunks(chunk));
+            grad_x.par_chunks_mut(chunk).zip(inputs).for_each(|(grad_x, (out, grad))| {
+                T::dispatch(Backward { out, grad, width, grad_x });
+            });
+            Ok(Some(Tensor::from_vec(grad_x, x.shape(), x.device())?))
+        })
+    }
+}
+
+struct Forward<'a, T> {
+    x: &'a [T],
+    width: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        for (row, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
+            let (whole, rest) = row.as_chunks::<LANES>();
+            let mut most = simd.splat(T::neg_infinity());
+            for part in whole {
+                most = simd.max(most, simd.from_array(*part));
+            }
+            let most = rest.iter().fold(greatest(simd, most), |most, &value| most.greater(value));
+            let wide = simd.splat(most);
+            let (out_whole, out_rest) = out.as_chunks_mut::<LANES>();
+            let mut total = simd.splat(T::zero());
+            // Far below the greatest there is nothing; the exponential itself stops at e^-87.
+            let exp = |values: S::Vector| {
+                let exps = simd.to_array(simd.exp(simd.sub(values, wide)));
+                let (values, limit) = (simd.to_array(values), most - T::of(87.0));
+                std::array::from_fn(|i| if values[i] < limit { T::zero() } else { exps[i] })
+            };
+            for (out, part) in out_whole.iter_mut().zip(whole) {
+                *out = exp(simd.from_array(*part));
+                total = simd.add(total, simd.from_array(*out));
+            }
+            let last: [T; LANES] = exp(simd.load_part(rest, T::neg_infinity()));
+            out_rest.copy_from_slice(&last[..rest.len()]);
+            let total = out_rest.iter().fold(sum(simd, total), |total, &value| total + value);
+            // NaN if there was nothing but -inf.
+            let scale = if most == T::neg_infinity() { T::nan() } else { total.recip() };
+            for value in out {
+                *value *= scale;
+            }
+        }
+    }
+}
+
+/// `grad_x = out * (grad - sum(grad * out))`
+struct Backward<'a, T> {
+    out: &'a [T],
+    grad: &'a [T],
+    width: usize,
+    grad_x: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let rows = self.out.chunks_exact(self.width).zip(self.grad.chunks_exact(self.width));
+        for ((out, grad), grad_x) in rows.zip(self.grad_x.chunks_exact_mut(self.width)) {
+            let total = dot(simd, out, grad);
+            for ((grad_x, &out), &grad) in grad_x.iter_mut().zip(out).zip(grad) {
+                *grad_x = out * (grad - total);
+            }
+        }
+    }
+}
