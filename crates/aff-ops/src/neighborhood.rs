@@ -5,6 +5,8 @@ use std::sync::Arc;
 use aff_geometry::{Clusters, NearestClusters, Neighbors};
 use candle_core::{Device, Result, Tensor, bail};
 
+use crate::weighted_gather::cpu::EMPTY;
+
 /// For every query of every image, its M neighbours among N keys.
 ///
 /// A neighbourhood is built once and shared; cloning is cheap.
@@ -195,6 +197,26 @@ impl Neighborhood {
                 Some(KeyRuns::Clusters { cluster_size: *cluster_size, per_query: *per_query, nearest })
             }
             Slots::Indices { .. } => None,
+        }
+    }
+
+    /// Fills `keys` with the keys of all slots of a query, [`EMPTY`] for empty ones; `row` counts queries over all images.
+    #[inline]
+    pub(crate) fn keys_of(&self, row: usize, keys: &mut Vec<u32>) {
+        keys.clear();
+        match &self.slots {
+            Slots::Global => keys.extend(0..self.keys as u32),
+            Slots::Indices { per_query, keys: all } => {
+                keys.extend_from_slice(&all[row * per_query..(row + 1) * per_query]);
+            }
+            Slots::Clusters { cluster_size, per_query, nearest } => {
+                for &cluster in &nearest[row * per_query..(row + 1) * per_query] {
+                    let start = cluster as usize * cluster_size;
+                    let full = (start + cluster_size).min(self.keys);
+                    keys.extend(start as u32..full as u32);
+                    keys.extend(std::iter::repeat_n(EMPTY, start + cluster_size - full));
+                }
+            }
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn relative_position_features(
     Tensor::from_vec(phi, shape, device)?.to_dtype(dtype)
 }
 
-fn check(queries: &Positions, keys: &Positions, neighborhood: &Neighborhood) -> Result<()> {
+pub(crate) fn check(queries: &Positions, keys: &Positions, neighborhood: &Neighborhood) -> Result<()> {
     let found = [(queries.batch(), queries.tokens()), (keys.batch(), keys.tokens())];
     let expected =
         [(neighborhood.batch(), neighborhood.queries()), (neighborhood.batch(), neighborhood.keys())];

@@ -3,8 +3,9 @@
 use candle_core::{D, Result, Tensor};
 
 use super::{ClusterAttention, Sizes};
+use crate::layers::reference::softmax_last_dim;
 use crate::relative::{Offset, relative_position_features};
-use crate::{Neighborhood, Positions, softmax_last_dim};
+use crate::{Neighborhood, Positions};
 
 /// What an empty slot's logit is lowered by.
 const MASKED: f64 = -100.0;

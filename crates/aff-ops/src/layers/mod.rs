@@ -10,6 +10,7 @@ pub mod reference;
 mod softmax;
 
 pub use gelu::gelu;
+pub(crate) use gelu::{gelu_lanes, gelu_slope_lanes};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use softmax::softmax_last_dim;

@@ -7,12 +7,17 @@
 //!
 //! The importance scores `s` are learnt through this sum: they are what a token counts for where it is merged.
 
+mod backward;
+mod cpu;
 pub mod reference;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::host::{self, by_type};
 use crate::weighted_gather::check_feat;
-use crate::{Neighborhood, Offset, Positions, shape};
+use crate::{Neighborhood, Offset, Positions, relative, shape};
+use cpu::{Shared, WeightNet};
 
 /// What merging computes from; see [`neighborhood_merge`](fn@neighborhood_merge).
 #[derive(Debug, Clone, Copy)]
@@ -82,18 +87,135 @@ pub struct MergeGeometry<'a> {
 /// # Errors
 /// If a shape differs from these, or positions and neighbourhood do not fit.
 pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'_>) -> Result<Tensor> {
-    const OPERATOR: &str = "neighborhood_merge";
-    let neighborhood = geometry.neighborhood;
-    check_feat(OPERATOR, inputs.feat, neighborhood)?;
-    if let Some(score) = inputs.score {
-        shape::expect(OPERATOR, "score", score, &[neighborhood.batch(), neighborhood.keys()])?;
-    }
-    let Some(&weights) = inputs.linear_weight.dims().first() else {
-        bail!("{OPERATOR}: `linear_weight` is a scalar; expected [W,5]")
+    let sizes = inputs.sizes(geometry)?;
+    let ones;
+    let score = match inputs.score {
+        Some(score) => score,
+        None => {
+            ones = Tensor::ones((sizes.batch, sizes.keys), inputs.feat.dtype(), inputs.feat.device())?;
+            &ones
+        }
     };
-    shape::expect(OPERATOR, "linear_weight", inputs.linear_weight, &[weights, 5])?;
-    shape::expect(OPERATOR, "linear_bias", inputs.linear_bias, &[weights])?;
-    shape::expect(OPERATOR, "norm_weight", inputs.norm_weight, &[weights])?;
-    shape::expect(OPERATOR, "norm_bias", inputs.norm_bias, &[weights])?;
-    reference::forward(inputs, geometry)
+    let net = [inputs.linear_weight, inputs.linear_bias, inputs.norm_weight, inputs.norm_bias];
+    let net: Vec<Tensor> = net.iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
+    let net = host::prepared(&Tensor::cat(&net, 0)?)?;
+    let operator = Operator {
+        sizes,
+        queries: geometry.queries.clone(),
+        keys: geometry.keys.clone(),
+        neighborhood: geometry.neighborhood.clone(),
+        offset: geometry.offset,
+    };
+    let (feat, score) = (host::prepared(inputs.feat)?, host::prepared(score)?);
+    feat.apply_op3(&score, &net, operator)?.to_dtype(inputs.feat.dtype())
+}
+
+/// Sizes of a merge, once its inputs are checked.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    queries: usize,
+    keys: usize,
+    channels: usize,
+    weights: usize,
+}
+
+impl NeighborhoodMerge<'_> {
+    fn sizes(&self, geometry: &MergeGeometry<'_>) -> Result<Sizes> {
+        const OPERATOR: &str = "neighborhood_merge";
+        let neighborhood = geometry.neighborhood;
+        check_feat(OPERATOR, self.feat, neighborhood)?;
+        relative::check(geometry.queries, geometry.keys, neighborhood)?;
+        let (batch, keys, channels) = self.feat.dims3()?;
+        if let Some(score) = self.score {
+            shape::expect(OPERATOR, "score", score, &[batch, keys])?;
+        }
+        let Some(&weights) = self.linear_weight.dims().first() else {
+            bail!("{OPERATOR}: `linear_weight` is a scalar; expected [W,5]")
+        };
+        shape::expect(OPERATOR, "linear_weight", self.linear_weight, &[weights, 5])?;
+        shape::expect(OPERATOR, "linear_bias", self.linear_bias, &[weights])?;
+        shape::expect(OPERATOR, "norm_weight", self.norm_weight, &[weights])?;
+        shape::expect(OPERATOR, "norm_bias", self.norm_bias, &[weights])?;
+        let named = [
+            ("feat", self.feat),
+            ("linear_weight", self.linear_weight),
+            ("linear_bias", self.linear_bias),
+            ("norm_weight", self.norm_weight),
+            ("norm_bias", self.norm_bias),
+            ("score", self.score.unwrap_or(self.feat)),
+        ];
+        host::check_types(OPERATOR, &named)?;
+        Ok(Sizes { batch, queries: neighborhood.queries(), keys, channels, weights })
+    }
+}
+
+/// A merge of contiguous tensors of one type; the parameters of the weight network are one tensor, see [`WeightNet::split`].
+struct Operator {
+    sizes: Sizes,
+    queries: Positions,
+    keys: Positions,
+    neighborhood: Neighborhood,
+    offset: Offset,
+}
+
+impl Operator {
+    fn shared<'a, T: crate::simd::Real>(
+        &'a self,
+        feat: &'a [T],
+        score: &'a [T],
+        net: &'a [T],
+    ) -> Shared<'a, T> {
+        Shared {
+            feat,
+            score,
+            net: WeightNet::split(net),
+            sizes: self.sizes,
+            queries: &self.queries,
+            keys: &self.keys,
+            neighborhood: &self.neighborhood,
+            offset: self.offset,
+        }
+    }
+}
+
+impl CustomOp3 for Operator {
+    fn name(&self) -> &'static str {
+        "neighborhood_merge"
+    }
+
+    fn cpu_fwd(
+        &self,
+        feat: &CpuStorage,
+        feat_layout: &Layout,
+        score: &CpuStorage,
+        score_layout: &Layout,
+        net: &CpuStorage,
+        net_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let Sizes { batch, queries, channels, weights, .. } = self.sizes;
+        by_type!(feat.dtype(), T => {
+            let feat = host::slice::<T>(feat, feat_layout)?;
+            let (score, net) = (host::slice(score, score_layout)?, host::slice(net, net_layout)?);
+            let out = cpu::forward(self.shared(feat, score, net));
+            Ok((candle_core::WithDType::to_cpu_storage_owned(out), Shape::from((batch, queries, weights * channels))))
+        })
+    }
+
+    fn bwd(
+        &self,
+        feat: &Tensor,
+        score: &Tensor,
+        net: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        by_type!(feat.dtype(), T => {
+            let [feat_values, score_values, net_values, grad] = [feat, score, net, grad].map(host::values::<T>);
+            let (feat_values, score_values, net_values) = (feat_values?, score_values?, net_values?);
+            let gradients = backward::backward(self.shared(&feat_values, &score_values, &net_values), &grad?);
+            let like = |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device()).map(Some);
+            Ok((like(gradients.feat, feat)?, like(gradients.score, score)?, like(gradients.net, net)?))
+        })
+    }
 }

@@ -2,15 +2,18 @@
 
 use candle_core::{Result, Tensor};
 
+use super::cpu::EPS;
 use super::{MergeGeometry, NeighborhoodMerge};
+use crate::layers::reference::{gelu, layer_norm};
 use crate::relative::relative_position_features;
 use crate::weighted_gather::reference::multi_weighted_gather;
-use crate::{gelu, layer_norm};
 
-/// `eps` of the layer norm within the weight network, as of every layer norm of the method.
-const EPS: f64 = 1e-5;
-
-pub(super) fn forward(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'_>) -> Result<Tensor> {
+/// As [`neighborhood_merge`](super::neighborhood_merge()).
+///
+/// # Errors
+/// The same.
+pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'_>) -> Result<Tensor> {
+    inputs.sizes(geometry)?;
     let neighborhood = geometry.neighborhood;
     let (batch, queries, slots) = (neighborhood.batch(), neighborhood.queries(), neighborhood.slots());
     let channels = inputs.feat.dim(2)?;

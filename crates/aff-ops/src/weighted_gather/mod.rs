@@ -1,9 +1,12 @@
 //! Sums of neighbours with given weights.
 
+pub(crate) mod cpu;
 pub mod reference;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use crate::host::{self, by_type};
 use crate::{Neighborhood, shape};
 
 /// `out_i = sum_j weights_ij feat_j` over the neighbours j of query i. Empty slots count nothing.
@@ -28,7 +31,56 @@ pub fn weighted_gather(feat: &Tensor, weights: &Tensor, neighborhood: &Neighborh
     check_feat("weighted_gather", feat, neighborhood)?;
     let expected = [neighborhood.batch(), neighborhood.queries(), neighborhood.slots()];
     shape::expect("weighted_gather", "weights", weights, &expected)?;
-    reference::multi_weighted_gather(feat, &weights.unsqueeze(3)?, neighborhood)?.squeeze(2)
+    host::check_types("weighted_gather", &[("feat", feat), ("weights", weights)])?;
+    let operator = WeightedGather { neighborhood: neighborhood.clone() };
+    host::prepared(feat)?.apply_op2(&host::prepared(weights)?, operator)?.to_dtype(feat.dtype())
+}
+
+struct WeightedGather {
+    neighborhood: Neighborhood,
+}
+
+impl CustomOp2 for WeightedGather {
+    fn name(&self) -> &'static str {
+        "weighted_gather"
+    }
+
+    fn cpu_fwd(
+        &self,
+        feat: &CpuStorage,
+        feat_layout: &Layout,
+        weights: &CpuStorage,
+        weights_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (batch, _, channels) = feat_layout.shape().dims3()?;
+        by_type!(feat.dtype(), T => {
+            let (feat, weights) = (host::slice::<T>(feat, feat_layout)?, host::slice(weights, weights_layout)?);
+            let out = cpu::forward(feat, weights, channels, &self.neighborhood);
+            let shape = Shape::from((batch, self.neighborhood.queries(), channels));
+            Ok((candle_core::WithDType::to_cpu_storage_owned(out), shape))
+        })
+    }
+
+    fn bwd(
+        &self,
+        feat: &Tensor,
+        weights: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let channels = feat.dim(2)?;
+        by_type!(feat.dtype(), T => {
+            let (feat_values, weight_values, grad) =
+                (host::values::<T>(feat)?, host::values::<T>(weights)?, host::values::<T>(grad)?);
+            let grad_feat = cpu::feat_gradients(&self.neighborhood, &weight_values, &grad, channels, 1);
+            let grad_weights = cpu::weights_backward(&feat_values, &grad, channels, &self.neighborhood);
+            let device = feat.device();
+            Ok((
+                Some(Tensor::from_vec(grad_feat, feat.shape(), device)?),
+                Some(Tensor::from_vec(grad_weights, weights.shape(), device)?),
+            ))
+        })
+    }
 }
 
 /// Refuses features that are not those of the neighbourhood's keys.

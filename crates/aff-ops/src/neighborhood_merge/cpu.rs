@@ -1,0 +1,203 @@
+//! Merging on the CPU: per query the weights of its neighbours, then their weighted sums. Only the weights of one query are held at
+//! a time.
+
+use rayon::prelude::*;
+
+use super::Sizes;
+use crate::host::ROWS;
+use crate::layers::gelu_lanes;
+use crate::simd::{Kernel, LANES, Real, Simd};
+use crate::weighted_gather::cpu::{EMPTY, of_image, sum_neighbors};
+use crate::{Neighborhood, Offset, Positions};
+
+/// `eps` of the layer norm within the weight network, as of every layer norm of the method.
+pub(super) const EPS: f64 = 1e-5;
+
+/// The small network that makes weights of relative positions; its parameters travel as one tensor `[5W + W + W + W]`.
+#[derive(Clone, Copy)]
+pub(super) struct WeightNet<'a, T> {
+    /// `[W,5]`
+    pub(super) linear_weight: &'a [T],
+    pub(super) linear_bias: &'a [T],
+    pub(super) norm_weight: &'a [T],
+    pub(super) norm_bias: &'a [T],
+}
+
+impl<'a, T: Real> WeightNet<'a, T> {
+    pub(super) fn split(all: &'a [T]) -> Self {
+        let width = all.len() / 8;
+        let (linear_weight, rest) = all.split_at(5 * width);
+        let (linear_bias, rest) = rest.split_at(width);
+        let (norm_weight, norm_bias) = rest.split_at(width);
+        Self { linear_weight, linear_bias, norm_weight, norm_bias }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.linear_bias.len()
+    }
+
+    /// The linear layer, normalised but not yet scaled, for [`LANES`] neighbours; returns the reciprocal standard deviation.
+    #[inline(always)]
+    pub(super) fn normalised<S: Simd<T>>(
+        &self,
+        simd: S,
+        features: &[S::Vector; 5],
+        out: &mut [[T; LANES]],
+    ) -> S::Vector {
+        let count = simd.splat(T::of(self.width() as f64).recip());
+        let mut mean = simd.splat(T::zero());
+        for (w, out) in out.iter_mut().enumerate() {
+            let mut value = simd.splat(self.linear_bias[w]);
+            for (feature, &weight) in features.iter().zip(&self.linear_weight[5 * w..5 * w + 5]) {
+                value = simd.mul_add(simd.splat(weight), *feature, value);
+            }
+            mean = simd.add(mean, value);
+            *out = simd.to_array(value);
+        }
+        mean = simd.mul(mean, count);
+        let mut variance = simd.splat(T::zero());
+        for out in &mut *out {
+            let centred = simd.sub(simd.from_array(*out), mean);
+            variance = simd.mul_add(centred, centred, variance);
+            *out = simd.to_array(centred);
+        }
+        let deviation = simd.sqrt(simd.mul_add(variance, count, simd.splat(T::of(EPS))));
+        let scale = simd.div(simd.splat(T::one()), deviation);
+        for out in out {
+            *out = simd.to_array(simd.mul(simd.from_array(*out), scale));
+        }
+        scale
+    }
+}
+
+/// Everything that the kernels of all threads share.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a, T> {
+    /// `[B,N,C]`
+    pub(super) feat: &'a [T],
+    /// `[B,N]`
+    pub(super) score: &'a [T],
+    pub(super) net: WeightNet<'a, T>,
+    pub(super) sizes: Sizes,
+    pub(super) queries: &'a Positions,
+    pub(super) keys: &'a Positions,
+    pub(super) neighborhood: &'a Neighborhood,
+    pub(super) offset: Offset,
+}
+
+/// What one query merges: kept between queries to save allocations.
+pub(super) struct View<T> {
+    pub(super) keys: Vec<u32>,
+    /// Weights without and with the score, `[M,W]`.
+    pub(super) plain: Vec<T>,
+    pub(super) weights: Vec<T>,
+    /// `[W][LANES]`
+    pub(super) lanes: Vec<[T; LANES]>,
+}
+
+impl<T: Real> View<T> {
+    pub(super) fn new(shared: &Shared<'_, T>) -> Self {
+        let (slots, width) = (shared.neighborhood.slots(), shared.net.width());
+        Self {
+            keys: Vec::with_capacity(slots),
+            plain: vec![T::zero(); slots * width],
+            weights: vec![T::zero(); slots * width],
+            lanes: vec![[T::zero(); LANES]; width],
+        }
+    }
+
+    /// The features of the relative positions of the slots from `first`, at most [`LANES`] of them; zero for empty ones.
+    #[inline(always)]
+    pub(super) fn features<S: Simd<T>>(
+        &self,
+        simd: S,
+        shared: &Shared<'_, T>,
+        row: usize,
+        first: usize,
+    ) -> [S::Vector; 5] {
+        let image = shared.keys.image(row / shared.sizes.queries);
+        let [x, y] = shared.queries.as_slice()[row];
+        let (mut dx, mut dy) = ([T::zero(); LANES], [T::zero(); LANES]);
+        for (lane, &key) in self.keys[first..].iter().take(LANES).enumerate() {
+            if key != EMPTY {
+                let [key_x, key_y] = image[key as usize];
+                dx[lane] = T::of(f64::from(key_x - x));
+                dy[lane] = T::of(f64::from(key_y - y));
+            }
+        }
+        let sign = match shared.offset {
+            Offset::ToNeighbor => T::one(),
+            Offset::ToQuery => -T::one(),
+        };
+        let [dx, dy] = [dx, dy].map(|d| simd.mul(simd.splat(sign), simd.from_array(d)));
+        let distance = simd.sqrt(simd.mul_add(dx, dx, simd.mul(dy, dy)));
+        // Finite even at distance zero, where it multiplies zero.
+        let inverse = simd.div(simd.splat(T::one()), simd.max(distance, simd.splat(T::min_positive_value())));
+        [dx, dy, distance, simd.mul(dy, inverse), simd.mul(dx, inverse)]
+    }
+
+    /// Turns to a query: its keys and their weights. `row` counts over all images.
+    #[inline(always)]
+    pub(super) fn look<S: Simd<T>>(&mut self, simd: S, shared: &Shared<'_, T>, row: usize) {
+        shared.neighborhood.keys_of(row, &mut self.keys);
+        let width = shared.net.width();
+        let score = &shared.score[row / shared.sizes.queries * shared.sizes.keys..];
+        for first in (0..self.keys.len()).step_by(LANES) {
+            let features = self.features(simd, shared, row, first);
+            let mut lanes = std::mem::take(&mut self.lanes);
+            shared.net.normalised(simd, &features, &mut lanes);
+            for (w, lanes) in lanes.iter_mut().enumerate() {
+                let scaled = simd.mul_add(
+                    simd.from_array(*lanes),
+                    simd.splat(shared.net.norm_weight[w]),
+                    simd.splat(shared.net.norm_bias[w]),
+                );
+                *lanes = simd.to_array(gelu_lanes(simd, scaled));
+            }
+            for (lane, &key) in self.keys[first..].iter().take(LANES).enumerate() {
+                let slot = (first + lane) * width;
+                let score = if key == EMPTY { T::zero() } else { score[key as usize] };
+                for (w, lanes) in lanes.iter().enumerate() {
+                    self.plain[slot + w] = lanes[lane];
+                    self.weights[slot + w] = lanes[lane] * score;
+                }
+            }
+            self.lanes = lanes;
+        }
+    }
+}
+
+/// `[B,Q,W*C]`
+pub(super) fn forward<T: Real>(shared: Shared<'_, T>) -> Vec<T> {
+    let width = shared.net.width() * shared.sizes.channels;
+    let mut out = vec![T::zero(); shared.sizes.batch * shared.sizes.queries * width];
+    if !out.is_empty() {
+        out.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, out)| {
+            T::dispatch(Forward { shared, first: chunk * ROWS, out });
+        });
+    }
+    out
+}
+
+struct Forward<'a, T> {
+    shared: Shared<'a, T>,
+    /// First of the queries of `out`, counted over all images.
+    first: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let shared = &self.shared;
+        let sums = shared.net.width();
+        let mut view = View::new(shared);
+        for (row, out) in (self.first..).zip(self.out.chunks_exact_mut(sums * shared.sizes.channels)) {
+            view.look(simd, shared, row);
+            let feat = of_image(shared.feat, shared.neighborhood, shared.sizes.channels, row);
+            sum_neighbors(simd, feat, &view.keys, &view.weights, sums, out);
+        }
+    }
+}

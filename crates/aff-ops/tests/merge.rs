@@ -1,0 +1,147 @@
+//! Merging and weighted sums: equal to their twins, to finite differences, to themselves on any number of threads.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use aff_ops::neighborhood_merge::{MergeGeometry, NeighborhoodMerge, neighborhood_merge, reference};
+use aff_ops::weighted_gather::reference::multi_weighted_gather;
+use aff_ops::{Neighborhood, Offset, Positions, weighted_gather};
+use candle_core::{DType, Result, Tensor, Var};
+use common::{Clustered, any_clustered, assert_finite_differences, assert_same, clustered, on_threads, vars};
+use proptest::prelude::*;
+
+/// Every third token merges its neighbours.
+struct Merge {
+    queries: Positions,
+    keys: Positions,
+    neighborhood: Neighborhood,
+    offset: Offset,
+}
+
+impl Merge {
+    fn new(on: &Clustered, all: bool, offset: Offset) -> Self {
+        let (batch, tokens) = (on.positions.batch(), on.positions.tokens());
+        let kept: Vec<u32> = (0..batch).flat_map(|_| (0..tokens as u32).step_by(3)).collect();
+        let whole = if all { Neighborhood::global(batch, tokens, tokens) } else { on.neighborhood.clone() };
+        Self {
+            queries: on.positions.select(&kept).unwrap(),
+            keys: on.positions.clone(),
+            neighborhood: whole.select_queries(&kept).unwrap(),
+            offset,
+        }
+    }
+
+    fn geometry(&self) -> MergeGeometry<'_> {
+        let Self { queries, keys, neighborhood, offset } = self;
+        MergeGeometry { queries, keys, neighborhood, offset: *offset }
+    }
+
+    fn inputs(&self, channels: usize, weights: usize, seed: u64, dtype: DType) -> Vec<(&'static str, Var)> {
+        let (batch, keys) = (self.keys.batch(), self.keys.tokens());
+        let shapes = [
+            ("feat", vec![batch, keys, channels]),
+            ("score", vec![batch, keys]),
+            ("linear_weight", vec![weights, 5]),
+            ("linear_bias", vec![weights]),
+            ("norm_weight", vec![weights]),
+            ("norm_bias", vec![weights]),
+        ];
+        vars(&shapes, seed, dtype)
+    }
+
+    fn fast(&self) -> impl Fn(&[Tensor]) -> Result<Tensor> {
+        |inputs| neighborhood_merge(&named(inputs), &self.geometry())
+    }
+
+    fn slow(&self) -> impl Fn(&[Tensor]) -> Result<Tensor> {
+        |inputs| reference::neighborhood_merge(&named(inputs), &self.geometry())
+    }
+}
+
+fn named(inputs: &[Tensor]) -> NeighborhoodMerge<'_> {
+    NeighborhoodMerge {
+        feat: &inputs[0],
+        score: Some(&inputs[1]),
+        linear_weight: &inputs[2],
+        linear_bias: &inputs[3],
+        norm_weight: &inputs[4],
+        norm_bias: &inputs[5],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn merging_equals_the_twin(
+        on in any_clustered(), channels in 1..40_usize, weights in 1..6_usize, seed: u64, all: bool, back: bool,
+    ) {
+        let merge = Merge::new(&on, all, if back { Offset::ToQuery } else { Offset::ToNeighbor });
+        // The twin's position features are f32 in any case. The layer norm over a few numbers, which may be nearly equal,
+        // magnifies that.
+        assert_same(&merge.inputs(channels, weights, seed, DType::F64), merge.fast(), merge.slow(), 1e-4);
+    }
+
+    #[test]
+    fn weighted_sums_equal_the_twin(on in any_clustered(), channels in 1..80_usize, seed: u64) {
+        let (batch, tokens) = (on.positions.batch(), on.positions.tokens());
+        let shapes = [
+            ("feat", vec![batch, tokens, channels]),
+            ("weights", vec![batch, tokens, on.neighborhood.slots()]),
+        ];
+        let fast = |t: &[Tensor]| weighted_gather(&t[0], &t[1], &on.neighborhood);
+        let slow = |t: &[Tensor]| multi_weighted_gather(&t[0], &t[1].unsqueeze(3)?, &on.neighborhood)?.squeeze(2);
+        assert_same(&vars(&shapes, seed, DType::F32), fast, slow, 1e-5);
+        assert_same(&vars(&shapes, seed, DType::F64), fast, slow, 1e-12);
+    }
+}
+
+#[test]
+fn merging_at_the_width_of_the_network_equals_the_twin_in_f32() {
+    for (channels, cluster_size) in [(32, 8), (40, 8), (128, 24)] {
+        let merge = Merge::new(&clustered(2, 190, [16, 12], cluster_size, 6), false, Offset::ToNeighbor);
+        assert_same(&merge.inputs(channels, 4, 7, DType::F32), merge.fast(), merge.slow(), 2e-4);
+    }
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    for all in [false, true] {
+        let merge = Merge::new(&clustered(2, 21, [6, 5], 4, 2), all, Offset::ToNeighbor);
+        assert_finite_differences(&merge.inputs(5, 4, 11, DType::F64), merge.fast());
+    }
+    let on = clustered(2, 21, [6, 5], 4, 2);
+    let shapes = [("feat", vec![2, 21, 3]), ("weights", vec![2, 21, on.neighborhood.slots()])];
+    assert_finite_differences(&vars(&shapes, 3, DType::F64), |t| {
+        weighted_gather(&t[0], &t[1], &on.neighborhood)
+    });
+}
+
+#[test]
+fn without_scores_they_are_one() {
+    let merge = Merge::new(&clustered(1, 60, [8, 8], 8, 3), false, Offset::ToQuery);
+    let inputs = merge.inputs(8, 4, 2, DType::F32);
+    let mut inputs: Vec<Tensor> = inputs.iter().map(|(_, var)| var.as_tensor().detach()).collect();
+    inputs[1] = inputs[1].ones_like().unwrap();
+    let with = merge.fast()(&inputs).unwrap();
+    let without = NeighborhoodMerge { score: None, ..named(&inputs) };
+    let without = neighborhood_merge(&without, &merge.geometry()).unwrap();
+    assert_eq!(with.to_vec3::<f32>().unwrap(), without.to_vec3::<f32>().unwrap());
+}
+
+#[test]
+fn threads_change_nothing() {
+    let merge = Merge::new(&clustered(2, 900, [40, 40], 8, 6), false, Offset::ToNeighbor);
+    let vars = merge.inputs(48, 4, 3, DType::F32);
+    let tensors: Vec<Tensor> = vars.iter().map(|(_, var)| var.as_tensor().clone()).collect();
+    let runs = on_threads(|| {
+        let out = merge.fast()(&tensors).unwrap();
+        let gradients = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let all = vars.iter().map(|(_, var)| gradients.get(var).unwrap());
+        std::iter::once(&out)
+            .chain(all)
+            .map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
+            .collect::<Vec<Vec<f32>>>()
+    });
+    assert!(runs.windows(2).all(|pair| pair[0] == pair[1]));
+}
