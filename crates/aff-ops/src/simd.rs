@@ -83,6 +83,8 @@ pub(crate) trait Simd<T: Copy>: Copy {
     /// `a * b + c`
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     fn exp(self, a: Self::Vector) -> Self::Vector;
+    /// The natural logarithm of positive normal numbers.
+    fn ln(self, a: Self::Vector) -> Self::Vector;
     /// The error function, within 1e-6.
     fn erf(self, a: Self::Vector) -> Self::Vector;
 
@@ -144,6 +146,24 @@ mod exponential {
     pub(super) const GREATEST: f32 = 88.0;
     pub(super) const POLYNOMIAL: [f32; 6] =
         [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5];
+}
+
+/// The logarithm of f32: the exponent, and a polynomial for the rest (constants of the Cephes library).
+#[cfg(target_arch = "x86_64")]
+mod logarithm {
+    /// The bits of the square root of 1/2, where the range of the polynomial begins.
+    pub(super) const START: i32 = 0x3f35_04f3;
+    pub(super) const POLYNOMIAL: [f32; 9] = [
+        7.037_683_6e-2,
+        -0.115_146_1,
+        0.116_769_984,
+        -0.124_201_41,
+        0.142_493_23,
+        -0.166_680_57,
+        0.200_007_14,
+        -0.249_999_94,
+        0.333_333_3,
+    ];
 }
 
 /// The error function as `x P(x^2) / Q(x^2)` on [-4, 4], beyond which it is 1 in f32; the coefficients are those of Eigen's
@@ -261,6 +281,11 @@ macro_rules! plain {
             }
 
             #[inline(always)]
+            fn ln(self, a: Self::Vector) -> Self::Vector {
+                each(a, <$float>::ln)
+            }
+
+            #[inline(always)]
             fn erf(self, a: Self::Vector) -> Self::Vector {
                 $erf(self, a)
             }
@@ -292,14 +317,14 @@ mod avx2 {
     #![allow(unsafe_code)]
 
     use std::arch::x86_64::{
-        __m256, _mm256_add_epi32, _mm256_add_ps, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_div_ps,
-        _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
-        _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_sqrt_ps, _mm256_storeu_ps,
-        _mm256_sub_ps,
+        __m256, _mm256_add_epi32, _mm256_add_ps, _mm256_castps_si256, _mm256_castsi256_ps,
+        _mm256_cvtepi32_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_loadu_ps, _mm256_max_ps,
+        _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_sqrt_ps,
+        _mm256_srai_epi32, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps,
     };
 
     use super::exponential::{GREATEST, LEAST, LN_2_HIGH, LN_2_LOW, POLYNOMIAL, ROUND};
-    use super::{Kernel, LANES, Simd, rational_erf};
+    use super::{Kernel, LANES, Simd, logarithm, rational_erf};
 
     /// Proof that the processor has AVX2 and FMA: only [`run`] makes it, after asking.
     #[derive(Clone, Copy)]
@@ -419,6 +444,28 @@ mod avx2 {
         }
 
         #[inline(always)]
+        fn ln(self, a: __m256) -> __m256 {
+            // SAFETY: as above.
+            unsafe {
+                let bits = _mm256_castps_si256(a);
+                let power =
+                    _mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(logarithm::START)));
+                let rest = _mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(power));
+                let power = _mm256_cvtepi32_ps(power);
+                let x = _mm256_sub_ps(_mm256_castsi256_ps(rest), self.splat(1.0));
+                let square = _mm256_mul_ps(x, x);
+                let mut poly = self.splat(logarithm::POLYNOMIAL[0]);
+                for factor in &logarithm::POLYNOMIAL[1..] {
+                    poly = _mm256_fmadd_ps(poly, x, self.splat(*factor));
+                }
+                let mut small = _mm256_mul_ps(_mm256_mul_ps(poly, x), square);
+                small = _mm256_fmadd_ps(power, self.splat(LN_2_LOW), small);
+                small = _mm256_fnmadd_ps(square, self.splat(0.5), small);
+                _mm256_fmadd_ps(power, self.splat(LN_2_HIGH), _mm256_add_ps(x, small))
+            }
+        }
+
+        #[inline(always)]
         fn erf(self, a: __m256) -> __m256 {
             rational_erf(self, a)
         }
@@ -429,15 +476,15 @@ mod avx2 {
 mod tests {
     use super::*;
 
-    /// Worst error of the exponential (relative) and the error function (absolute).
+    /// Worst error of the exponential (relative), the error function and the logarithm (absolute, of numbers up to e^80).
     struct Worst;
 
     impl Kernel<f32> for Worst {
-        type Output = [f64; 2];
+        type Output = [f64; 3];
 
         #[inline(always)]
-        fn run<S: Simd<f32>>(self, simd: S) -> [f64; 2] {
-            let mut worst = [0.0_f64; 2];
+        fn run<S: Simd<f32>>(self, simd: S) -> [f64; 3] {
+            let mut worst = [0.0_f64; 3];
             for step in -80_000..80_000 {
                 let x = step as f32 * 1e-3;
                 let at = |found: S::Vector| f64::from(simd.to_array(found)[3]);
@@ -445,16 +492,19 @@ mod tests {
                 worst[0] = worst[0].max((at(simd.exp(simd.splat(x))) / exact - 1.0).abs());
                 let exact = erf::erf_f64(f64::from(x) / 10.0);
                 worst[1] = worst[1].max((at(simd.erf(simd.splat(x / 10.0))) - exact).abs());
+                let positive = x.exp();
+                worst[2] = worst[2].max((at(simd.ln(simd.splat(positive))) - f64::from(positive).ln()).abs());
             }
             worst
         }
     }
 
     #[test]
-    fn exp_and_erf_are_exact_enough() {
-        for [exp, erf] in [Worst.run(Plain), f32::dispatch(Worst)] {
+    fn functions_are_exact_enough() {
+        for [exp, erf, ln] in [Worst.run(Plain), f32::dispatch(Worst)] {
             assert!(exp < 3e-7, "exp: {exp}");
             assert!(erf < 1e-6, "erf: {erf}");
+            assert!(ln < 5e-6, "ln: {ln}");
         }
     }
 

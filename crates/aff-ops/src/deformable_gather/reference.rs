@@ -2,13 +2,16 @@
 
 use candle_core::{D, DType, Result, Tensor, bail};
 
+use super::cpu::LEAST_SQUARED_DISTANCE;
 use super::{CanvasLookup, DeformableGather};
 use crate::shepard::DISTANCE_FLOOR;
 
-/// Least squared distance whose logarithm is taken; its powers vanish beside [`DISTANCE_FLOOR`].
-const LEAST_SQUARED_DISTANCE: f64 = 1e-20;
-
-pub(super) fn forward(inputs: &DeformableGather<'_>, levels: &[CanvasLookup]) -> Result<Tensor> {
+/// As [`deformable_gather`](super::deformable_gather()).
+///
+/// # Errors
+/// The same.
+pub fn deformable_gather(inputs: &DeformableGather<'_>, levels: &[CanvasLookup]) -> Result<Tensor> {
+    inputs.sizes(levels)?;
     let mut first_token = 0;
     let mut sum: Option<Tensor> = None;
     for (index, level) in levels.iter().enumerate() {
@@ -43,11 +46,6 @@ fn level_sum(
     let mut positions = Vec::with_capacity(rows * points * k * 2);
     let places = locations.detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
     for (row, place) in places.iter().enumerate() {
-        if place.iter().any(|coordinate| !coordinate.is_finite()) {
-            bail!(
-                "deformable_gather: a location of level {level_index} is {place:?}; expected finite numbers"
-            )
-        }
         let head = row / points % heads;
         let image = row / (points * heads * queries);
         for &token in level.nearest(image, [place[0], place[1]]) {
