@@ -1,11 +1,11 @@
 //! The image classifier (section 6 of the method).
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder, linear};
+use candle_nn::VarBuilder;
 
 use crate::backbone::{Backbone, StageOutput};
 use crate::config::ModelConfig;
-use crate::layers::LayerNorm;
+use crate::layers::{LayerNorm, Linear, linear};
 
 /// Backbone, layer norm and mean over the last tokens, linear layer.
 #[derive(Debug, Clone)]

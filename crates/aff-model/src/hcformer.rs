@@ -7,12 +7,12 @@
 use aff_geometry::k_nearest;
 use aff_ops::{AssignmentGeometry, Neighborhood, SoftAssignment, sine_position_embedding, soft_assignment};
 use candle_core::{Error, Module, Result, Tensor, bail};
-use candle_nn::{Init, Linear, VarBuilder, linear, linear_no_bias};
+use candle_nn::{Init, VarBuilder};
 
 use crate::Tokens;
 use crate::backbone::StageOutput;
 use crate::config::HcFormerConfig;
-use crate::layers::{FeedForward, LayerNorm, LinearNorm};
+use crate::layers::{FeedForward, LayerNorm, Linear, LinearNorm, linear, linear_no_bias};
 use crate::mask2former::{Attention, Auxiliary, DecoderSizes, Mask2FormerDecoder, TokenPrediction};
 
 /// Initial temperature of an assignment.

@@ -1,7 +1,7 @@
 //! Layers that several modules are made of.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder, linear};
+use candle_nn::VarBuilder;
 
 /// `eps` of every layer norm of the method.
 const EPS: f64 = 1e-5;
@@ -33,6 +33,45 @@ impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         aff_ops::layer_norm(x, &self.weight, &self.bias, EPS)
     }
+}
+
+/// A linear layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub(crate) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    pub(crate) fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        aff_ops::linear(x, &self.weight, self.bias.as_ref())
+    }
+}
+
+/// Parameters `weight [output,input]` and `bias [output]`.
+pub(crate) fn linear(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+    let layer = candle_nn::linear(input, output, vb)?;
+    Ok(Linear::new(layer.weight().clone(), layer.bias().cloned()))
+}
+
+/// Parameter `weight [output,input]`.
+pub(crate) fn linear_no_bias(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+    let layer = candle_nn::linear_no_bias(input, output, vb)?;
+    Ok(Linear::new(layer.weight().clone(), None))
 }
 
 /// A linear layer followed by a layer norm.

@@ -2,11 +2,11 @@
 
 use aff_ops::{ClusterAttention, cluster_attention, gelu};
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Init, Linear, VarBuilder, linear};
+use candle_nn::{Init, VarBuilder};
 
 use super::stage::StageGeometry;
 use crate::config::BackboneConfig;
-use crate::layers::LayerNorm;
+use crate::layers::{LayerNorm, Linear, linear};
 
 /// `x + g1 attn(norm1(x))`, then `x + g2 mlp(norm2(x))`.
 #[derive(Debug, Clone)]

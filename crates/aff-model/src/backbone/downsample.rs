@@ -6,12 +6,12 @@ use aff_geometry::{Selection, SelectionOptions};
 use aff_ops::Offset;
 use aff_ops::neighborhood_merge::MergeGeometry;
 use candle_core::{DType, Error, Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder, linear};
+use candle_nn::VarBuilder;
 
 use super::stage::StageGeometry;
 use crate::Tokens;
 use crate::config::BackboneConfig;
-use crate::layers::PointConv;
+use crate::layers::{Linear, PointConv, linear};
 
 /// What a downsampling did.
 #[derive(Debug, Clone)]

@@ -2,14 +2,17 @@
 
 use aff_ops::softmax_last_dim;
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder, linear};
+use candle_nn::VarBuilder;
+
+use crate::layers::{Linear, linear};
 
 /// Queries attend to all keys that are not blocked.
 #[derive(Debug, Clone)]
 pub(crate) struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    /// `[3C,C]`, laid out (query, key, value).
+    weight: Tensor,
+    /// `[3C]`
+    bias: Tensor,
     out_proj: Linear,
     heads: usize,
 }
@@ -20,17 +23,7 @@ impl Attention {
         let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
         let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", init)?;
         let bias = vb.get_with_hints(3 * width, "in_proj_bias", candle_nn::init::ZERO)?;
-        let part = |index: usize| {
-            let weight = weight.narrow(0, index * width, width)?.contiguous()?;
-            Result::Ok(Linear::new(weight, Some(bias.narrow(0, index * width, width)?.contiguous()?)))
-        };
-        Ok(Self {
-            query: part(0)?,
-            key: part(1)?,
-            value: part(2)?,
-            out_proj: linear(width, width, vb.pp("out_proj"))?,
-            heads,
-        })
+        Ok(Self { weight, bias, out_proj: linear(width, width, vb.pp("out_proj"))?, heads })
     }
 
     /// `query [B,Q,C]`, `key` and `value [B,N,C]`, `blocked [B,Q,N]` u8 (1 where a query may not look) -> `[B,Q,C]`.
@@ -47,9 +40,13 @@ impl Attention {
             let tokens = x.dim(1)?;
             x.reshape((batch, tokens, self.heads, width))?.transpose(1, 2)?.contiguous()
         };
-        let query = by_head((self.query.forward(query)? * (width as f64).powf(-0.5))?)?;
-        let key = by_head(self.key.forward(key)?)?;
-        let value = by_head(self.value.forward(value)?)?;
+        let project = |index: usize, x: &Tensor| {
+            let weight = self.weight.narrow(0, index * channels, channels)?;
+            aff_ops::linear(x, &weight, Some(&self.bias.narrow(0, index * channels, channels)?))
+        };
+        let query = by_head((project(0, query)? * (width as f64).powf(-0.5))?)?;
+        let key = by_head(project(1, key)?)?;
+        let value = by_head(project(2, value)?)?;
 
         let mut logits = query.matmul(&key.transpose(2, 3)?.contiguous()?)?;
         if let Some(blocked) = blocked {

@@ -5,10 +5,10 @@ mod mask_tokens;
 
 use aff_ops::sine_position_embedding;
 use candle_core::{Module, Result, Tensor, bail};
-use candle_nn::{Init, Linear, VarBuilder, linear};
+use candle_nn::{Init, VarBuilder};
 
 use crate::Tokens;
-use crate::layers::{FeedForward, LayerNorm};
+use crate::layers::{FeedForward, LayerNorm, Linear, linear};
 
 pub(crate) use attention::Attention;
 use mask_tokens::MaskTokens;

@@ -2,10 +2,11 @@
 
 use aff_ops::{CanvasLookup, DeformableGather, deformable_gather, softmax_last_dim};
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Init, Linear, VarBuilder, linear};
+use candle_nn::{Init, VarBuilder};
 
 use super::LEVELS;
 use crate::config::Mask2FormerConfig;
+use crate::layers::{Linear, linear};
 
 /// Every token samples the values of all levels at a few learnt locations around itself.
 #[derive(Debug, Clone)]

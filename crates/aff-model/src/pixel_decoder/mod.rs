@@ -7,11 +7,11 @@ use aff_geometry::k_nearest;
 use aff_ops::neighborhood_merge::MergeGeometry;
 use aff_ops::{CanvasLookup, Neighborhood, Offset, ShepardInterpolation, sine_position_embedding};
 use candle_core::{Error, Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder, linear};
+use candle_nn::VarBuilder;
 
 use crate::Tokens;
 use crate::config::Mask2FormerConfig;
-use crate::layers::{FeedForward, LayerNorm, LinearNorm, PointConv};
+use crate::layers::{FeedForward, LayerNorm, Linear, LinearNorm, PointConv, linear};
 
 use deformable_attention::DeformableAttention;
 
