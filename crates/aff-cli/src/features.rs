@@ -14,8 +14,8 @@ use autofocusformer::{Device, Model};
 pub struct Features {
     /// An image, or a safetensors file whose `pixel_values [B,3,H,W]` is used as it is
     source: PathBuf,
-    /// Folder of the model
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder of the model, or random:NAME for a published one with random weights
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// The safetensors file to write
     #[arg(long, short, value_name = "FILE")]
@@ -36,7 +36,7 @@ impl Features {
             "{}: is the source; give --output another file",
             self.output.display()
         );
-        let model = Model::load(&self.model, &Device::Cpu)?;
+        let model = Model::from_pretrained(&self.model, &Device::Cpu)?;
         let features = model.features(&model.pixel_values(&self.source)?)?;
         write_tensor_file(&self.output, &features)?;
         println!("{}: {} tensors", self.output.display(), features.len());

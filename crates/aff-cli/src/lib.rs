@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command talks to its user")]
 
+pub mod bench;
 pub mod convert;
 pub mod features;
 pub mod predict;

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use aff_cli::{convert::Convert, features::Features, predict::Predict};
+use aff_cli::{bench::Bench, convert::Convert, features::Features, predict::Predict};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +22,7 @@ enum Command {
     Predict(Predict),
     Features(Features),
     Convert(Convert),
+    Bench(Bench),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Predict(predict) => predict.run(),
         Command::Features(features) => features.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Bench(bench) => bench.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

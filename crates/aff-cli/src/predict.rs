@@ -16,8 +16,8 @@ pub struct Predict {
     /// Photos (JPEG, PNG, WebP, BMP or TIFF)
     #[arg(required = true, value_name = "PHOTO")]
     sources: Vec<PathBuf>,
-    /// Folder of the model
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder of the model, or random:NAME for a published one with random weights
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Folder for the results
     #[arg(long, short, value_name = "FOLDER", default_value = "output")]

@@ -12,6 +12,7 @@ pub mod convert;
 mod error;
 mod folder;
 mod keys;
+mod presets;
 mod tensor_file;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
@@ -19,4 +20,5 @@ pub use convert::{ConfigSource, ConvertOptions, ConvertReport, Overwrite, conver
 pub use error::WeightsError;
 pub use folder::ModelFolder;
 pub use keys::{KeyReport, TensorShapes, expected_tensors};
+pub use presets::{Preset, published_models, random_weights};
 pub use tensor_file::{read_tensor_file, write_tensor_file};

@@ -25,6 +25,14 @@ pub enum Error {
         /// Kind that it is.
         found: &'static str,
     },
+    /// There is no published model of that name.
+    #[error("there is no published model {name:?}; expected one of {}", .known.join(", "))]
+    UnknownPreset {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<String>,
+    },
     /// The model folder has no `preprocessor_config.json`, which says how images become the network's input.
     #[error("{path}: no preprocessor_config.json; convert the checkpoint again or add the file", path = .path.display())]
     NoPreprocessor {

@@ -9,10 +9,13 @@ use aff_model::config::{Architecture, ModelConfig};
 use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter::Segmenter;
 use aff_vision::{PixelValues, PreprocessorConfig};
-use aff_weights::{ModelFolder, read_tensor_file};
+use aff_weights::{ModelFolder, published_models, random_weights, read_tensor_file};
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
 use crate::Error;
+
+/// What the name of a model with random weights starts with.
+const RANDOM: &str = "random:";
 
 /// A network with the configuration it was built from.
 #[derive(Debug, Clone)]
@@ -55,6 +58,44 @@ impl Model {
         };
         let preprocessor = folder.preprocessor().cloned();
         Ok(Self { network, config, preprocessor, path: path.as_ref().to_path_buf(), device: device.clone() })
+    }
+
+    /// A published model with random weights, for tests and measurements: what it computes means nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] if there is no published model of that name.
+    pub fn random(name: &str, device: &Device) -> Result<Self, Error> {
+        let all = published_models();
+        let Some(preset) = all.iter().find(|preset| preset.name == name) else {
+            let known = all.into_iter().map(|preset| preset.name).collect();
+            return Err(Error::UnknownPreset { name: name.to_owned(), known });
+        };
+        let config = preset.config.clone();
+        let network = match config.architecture() {
+            Architecture::ImageClassification => {
+                let vb = random_weights(DType::F32, device, |vb| Classifier::new(&config, &vb))?;
+                Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
+            }
+            Architecture::UniversalSegmentation => {
+                let vb = random_weights(DType::F32, device, |vb| Segmenter::new(&config, &vb))?;
+                Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
+            }
+        };
+        let preprocessor = Some(preset.preprocessor.clone());
+        let path = PathBuf::from(format!("{RANDOM}{name}"));
+        Ok(Self { network, config, preprocessor, path, device: device.clone() })
+    }
+
+    /// A model by what a user calls it: a folder, or `random:NAME` for a published model with random weights.
+    ///
+    /// # Errors
+    /// As [`Self::load`] and [`Self::random`].
+    pub fn from_pretrained(model: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        let model = model.as_ref();
+        match model.to_str().and_then(|name| name.strip_prefix(RANDOM)) {
+            Some(name) => Self::random(name, device),
+            None => Self::load(model, device),
+        }
     }
 
     /// The network.

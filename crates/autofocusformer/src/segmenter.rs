@@ -63,13 +63,13 @@ pub struct SegmentOptions {
 }
 
 impl Segmenter {
-    /// Loads a segmenter from a model folder.
+    /// Loads a segmenter from a model folder (or takes `random:NAME`, see [`Model::from_pretrained`]).
     ///
     /// # Errors
-    /// What [`Model::load`] returns; [`Error::WrongArchitecture`] if the folder has a classifier,
+    /// What [`Model::from_pretrained`] returns; [`Error::WrongArchitecture`] if the folder has a classifier,
     /// [`Error::NoPreprocessor`] if it does not say how images become the network's input.
     pub fn from_pretrained(path: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        Model::load(path, device)?.try_into()
+        Model::from_pretrained(path, device)?.try_into()
     }
 
     /// What photos are segmented into.

@@ -112,7 +112,7 @@ fn from_preset(name: &str, shapes: &Shapes<'_>, classes: usize) -> Result<(Clust
 }
 
 /// Evaluation of the published classifiers: the shorter edge to 256/224 of the input size, bicubic, then the centre.
-fn preprocessor(image_size: usize) -> PreprocessorConfig {
+pub(crate) fn preprocessor(image_size: usize) -> PreprocessorConfig {
     let size = u32::try_from(image_size).unwrap_or(u32::MAX / 2);
     PreprocessorConfig {
         image_processor_type: None,

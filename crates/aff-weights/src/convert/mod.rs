@@ -24,6 +24,9 @@ use crate::{
     Checkpoint, KeyReport, TensorShapes, WeightsError, expected_tensors, read_tensor_file, write_tensor_file,
 };
 
+pub(crate) use classifier::preprocessor as classifier_preprocessor;
+pub(crate) use segmenter::preprocessor as segmenter_preprocessor;
+
 const CARD: &str = "README.md";
 
 /// What to convert, and into what.

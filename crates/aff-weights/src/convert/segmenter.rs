@@ -212,7 +212,7 @@ fn from_preset(name: &str, shapes: &Shapes<'_>, classes: usize) -> Result<Given,
 }
 
 /// Evaluation of the published segmenters.
-fn preprocessor(shortest_edge: u32, longest_edge: u32) -> PreprocessorConfig {
+pub(crate) fn preprocessor(shortest_edge: u32, longest_edge: u32) -> PreprocessorConfig {
     PreprocessorConfig {
         image_processor_type: None,
         do_resize: true,

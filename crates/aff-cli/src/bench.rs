@@ -1,0 +1,61 @@
+//! `aff bench`: how long the network takes.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use autofocusformer::{Device, Model, Tensor, ops};
+
+/// Measure how long the network takes on an input of a given size
+#[derive(Debug, clap::Args)]
+pub struct Bench {
+    /// Folder of the model, or random:NAME for a published one with random weights
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Height and width of the input in pixels
+    #[arg(long, default_value_t = 512)]
+    size: usize,
+    /// Images at a time
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Runs that are measured, after one that is not
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+}
+
+impl Bench {
+    /// Runs the network and prints the median and the range.
+    ///
+    /// # Errors
+    /// If the model cannot be loaded or an argument is zero.
+    pub fn run(&self) -> Result<()> {
+        ensure!(
+            self.size > 0 && self.batch > 0 && self.runs > 0,
+            "--size, --batch and --runs must be 1 or more"
+        );
+        let model = Model::from_pretrained(&self.model, &Device::Cpu)?;
+        let input = Tensor::randn(0_f32, 1.0, (self.batch, 3, self.size, self.size), &Device::Cpu)?;
+        model.features(&input)?;
+        let mut times = (0..self.runs)
+            .map(|_| {
+                let start = Instant::now();
+                model.features(&input)?;
+                Ok(start.elapsed())
+            })
+            .collect::<Result<Vec<Duration>>>()?;
+        times.sort();
+        println!(
+            "{}, {} x 3 x {size} x {size}: median {:.1?} of {} runs, {:.1?} to {:.1?}; {} threads, {}",
+            self.model.display(),
+            self.batch,
+            times[times.len() / 2],
+            self.runs,
+            times[0],
+            times[times.len() - 1],
+            std::thread::available_parallelism().map_or(1, usize::from),
+            ops::instruction_set(),
+            size = self.size,
+        );
+        Ok(())
+    }
+}
