@@ -2,6 +2,9 @@
 //!
 //! A [`Kernel`] is written once against [`Simd`] and compiled for every instruction set; [`Real::dispatch`] runs the best one
 //! that the processor has. So an ordinary build is fast, without `target-cpu=native`.
+//!
+//! Kernels call only functions that are `#[inline(always)]`, and no closure more than once: what the compiler does not inline
+//! it compiles for the least processor, where every vector instruction becomes a call.
 
 use candle_core::WithDType;
 use candle_core::cpu::erf;
@@ -166,6 +169,16 @@ mod logarithm {
     ];
 }
 
+/// The polynomial with these factors, highest power first.
+#[inline(always)]
+fn polynomial<S: Simd<f32>>(simd: S, factors: &[f32], x: S::Vector) -> S::Vector {
+    let mut value = simd.splat(factors[0]);
+    for factor in &factors[1..] {
+        value = simd.mul_add(value, x, simd.splat(*factor));
+    }
+    value
+}
+
 /// The error function as `x P(x^2) / Q(x^2)` on [-4, 4], beyond which it is 1 in f32; the coefficients are those of Eigen's
 /// (`generic_fast_erf_float`), which TensorFlow uses, too.
 #[inline(always)]
@@ -183,14 +196,8 @@ fn rational_erf<S: Simd<f32>>(simd: S, x: S::Vector) -> S::Vector {
         [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
     let x = simd.max(simd.min(x, simd.splat(4.0)), simd.splat(-4.0));
     let square = simd.mul(x, x);
-    let polynomial = |factors: &[f32]| {
-        let mut value = simd.splat(factors[0]);
-        for factor in &factors[1..] {
-            value = simd.mul_add(value, square, simd.splat(*factor));
-        }
-        value
-    };
-    let ratio = simd.div(simd.mul(x, polynomial(&NUMERATOR)), polynomial(&DENOMINATOR));
+    let ratio =
+        simd.div(simd.mul(x, polynomial(simd, &NUMERATOR, square)), polynomial(simd, &DENOMINATOR, square));
     // The ratio ends two units in the last place short of 1.
     let stretched = simd.mul(ratio, simd.splat(1.0 + 2.0 * f32::EPSILON));
     simd.max(simd.min(stretched, simd.splat(1.0)), simd.splat(-1.0))

@@ -274,6 +274,16 @@ pub(super) fn weighted_rows<T: Real, S: Simd<T>>(
     }
 }
 
+/// `sums += weight * row`
+#[inline(always)]
+fn add_row<T: Real, S: Simd<T>, const V: usize>(simd: S, weight: T, row: &[T], sums: &mut [S::Vector; V]) {
+    let row = row[..V * LANES].as_chunks::<LANES>().0;
+    let weight = simd.splat(weight);
+    for v in 0..V {
+        sums[v] = simd.mul_add(weight, simd.from_array(row[v]), sums[v]);
+    }
+}
+
 /// [`weighted_rows`] for `V` vectors of channels.
 #[inline(always)]
 fn sum_rows<T: Real, S: Simd<T>, const V: usize>(
@@ -289,21 +299,13 @@ fn sum_rows<T: Real, S: Simd<T>, const V: usize>(
     for (&block, weights) in view.blocks.iter().zip(&view.logits) {
         let (start, count) = blocks.keys(block as usize);
         let rows = &rows[start * stride..];
-        let mut add = |lane: usize| {
-            let row = rows[lane * stride + offset..][..V * LANES].as_chunks::<LANES>().0;
-            let weight = simd.splat(weights[lane]);
-            let sums = &mut sums[lane % 2];
-            for v in 0..V {
-                sums[v] = simd.mul_add(weight, simd.from_array(row[v]), sums[v]);
-            }
-        };
         if count == LANES {
-            for lane in 0..LANES {
-                add(lane);
+            for (lane, &weight) in weights.iter().enumerate() {
+                add_row(simd, weight, &rows[lane * stride + offset..], &mut sums[lane % 2]);
             }
         } else {
-            for lane in 0..count {
-                add(lane);
+            for (lane, &weight) in weights[..count].iter().enumerate() {
+                add_row(simd, weight, &rows[lane * stride + offset..], &mut sums[lane % 2]);
             }
         }
     }

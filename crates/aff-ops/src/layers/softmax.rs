@@ -70,6 +70,17 @@ impl CustomOp1 for Softmax {
     }
 }
 
+/// `e^(values - most)`; 0 far below, where the exponential of [`Simd`] itself stops at e^-87.
+#[inline(always)]
+fn exp_below<T: Real, S: Simd<T>>(simd: S, values: S::Vector, most: T) -> [T; LANES] {
+    let mut exps = simd.to_array(simd.exp(simd.sub(values, simd.splat(most))));
+    let limit = most - T::of(87.0);
+    for (exp, value) in exps.iter_mut().zip(simd.to_array(values)) {
+        *exp = if value < limit { T::zero() } else { *exp };
+    }
+    exps
+}
+
 struct Forward<'a, T> {
     x: &'a [T],
     width: usize,
@@ -88,20 +99,13 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
                 most = simd.max(most, simd.from_array(*part));
             }
             let most = rest.iter().fold(greatest(simd, most), |most, &value| most.greater(value));
-            let wide = simd.splat(most);
             let (out_whole, out_rest) = out.as_chunks_mut::<LANES>();
             let mut total = simd.splat(T::zero());
-            // Far below the greatest there is nothing; the exponential itself stops at e^-87.
-            let exp = |values: S::Vector| {
-                let exps = simd.to_array(simd.exp(simd.sub(values, wide)));
-                let (values, limit) = (simd.to_array(values), most - T::of(87.0));
-                std::array::from_fn(|i| if values[i] < limit { T::zero() } else { exps[i] })
-            };
             for (out, part) in out_whole.iter_mut().zip(whole) {
-                *out = exp(simd.from_array(*part));
+                *out = exp_below(simd, simd.from_array(*part), most);
                 total = simd.add(total, simd.from_array(*out));
             }
-            let last: [T; LANES] = exp(simd.load_part(rest, T::neg_infinity()));
+            let last = exp_below(simd, simd.load_part(rest, T::neg_infinity()), most);
             out_rest.copy_from_slice(&last[..rest.len()]);
             let total = out_rest.iter().fold(sum(simd, total), |total, &value| total + value);
             // NaN if there was nothing but -inf.

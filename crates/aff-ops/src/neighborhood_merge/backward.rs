@@ -130,19 +130,9 @@ impl<V: Copy> NetSums<V> {
         let count = simd.splat(T::of(width as f64).recip());
         // Gradients of the normalised values, then of what was normalised.
         let (mut mean, mut mean_product) = (simd.splat(T::zero()), simd.splat(T::zero()));
-        let of_normal = |w: usize, normal: V| {
-            let (weight, bias) = (simd.splat(shared.net.norm_weight[w]), simd.splat(shared.net.norm_bias[w]));
-            let slope = gelu_slope_lanes(simd, simd.mul_add(normal, weight, bias));
-            let mut grad = [T::zero(); LANES];
-            for (grad, grads) in grad.iter_mut().zip(grads.chunks_exact(width).skip(first)) {
-                *grad = grads[w];
-            }
-            let grad = simd.mul(slope, simd.from_array(grad));
-            (grad, simd.mul(grad, weight))
-        };
         for (w, normal) in normal.iter().enumerate() {
             let normal = simd.from_array(*normal);
-            let (grad, of_normal) = of_normal(w, normal);
+            let (grad, of_normal) = normal_gradients(simd, shared, grads, (first, w), normal);
             self.norm[w][0] = simd.mul_add(grad, normal, self.norm[w][0]);
             self.norm[w][1] = simd.add(grad, self.norm[w][1]);
             mean = simd.mul_add(of_normal, count, mean);
@@ -150,7 +140,7 @@ impl<V: Copy> NetSums<V> {
         }
         for (w, normal) in normal.iter().enumerate() {
             let normal = simd.from_array(*normal);
-            let (_, of_normal) = of_normal(w, normal);
+            let (_, of_normal) = normal_gradients(simd, shared, grads, (first, w), normal);
             let centred = simd.sub(simd.sub(of_normal, mean), simd.mul(normal, mean_product));
             let grad = simd.mul(centred, scale);
             for (sums, feature) in self.linear[w].iter_mut().zip(features) {
@@ -159,4 +149,23 @@ impl<V: Copy> NetSums<V> {
             self.linear[w][5] = simd.add(grad, self.linear[w][5]);
         }
     }
+}
+
+/// Gradients after and before the scale of the norm, of weight channel `w` in the slots from `first`.
+#[inline(always)]
+fn normal_gradients<T: Real, S: Simd<T>>(
+    simd: S,
+    shared: &Shared<'_, T>,
+    grads: &[T],
+    (first, w): (usize, usize),
+    normal: S::Vector,
+) -> (S::Vector, S::Vector) {
+    let (weight, bias) = (simd.splat(shared.net.norm_weight[w]), simd.splat(shared.net.norm_bias[w]));
+    let slope = gelu_slope_lanes(simd, simd.mul_add(normal, weight, bias));
+    let mut grad = [T::zero(); LANES];
+    for (grad, grads) in grad.iter_mut().zip(grads.chunks_exact(shared.net.width()).skip(first)) {
+        *grad = grads[w];
+    }
+    let grad = simd.mul(slope, simd.from_array(grad));
+    (grad, simd.mul(grad, weight))
 }
