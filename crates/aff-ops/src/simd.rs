@@ -74,8 +74,8 @@ impl Real for f64 {
 pub(crate) trait Simd<T: Copy>: Copy {
     type Vector: Copy;
     fn splat(self, value: T) -> Self::Vector;
-    fn from_array(self, values: [T; LANES]) -> Self::Vector;
-    fn to_array(self, values: Self::Vector) -> [T; LANES];
+    fn vector(self, values: [T; LANES]) -> Self::Vector;
+    fn array(self, values: Self::Vector) -> [T; LANES];
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -96,21 +96,21 @@ pub(crate) trait Simd<T: Copy>: Copy {
     fn load_part(self, values: &[T], fill: T) -> Self::Vector {
         let mut all = [fill; LANES];
         all[..values.len()].copy_from_slice(values);
-        self.from_array(all)
+        self.vector(all)
     }
 }
 
 /// Sum of the lanes, always in the same order.
 #[inline(always)]
 pub(crate) fn sum<T: Real, S: Simd<T>>(simd: S, vector: S::Vector) -> T {
-    let v = simd.to_array(vector);
+    let v = simd.array(vector);
     ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
 }
 
 /// Greatest of the lanes.
 #[inline(always)]
 pub(crate) fn greatest<T: Real, S: Simd<T>>(simd: S, vector: S::Vector) -> T {
-    simd.to_array(vector).into_iter().fold(T::neg_infinity(), T::greater)
+    simd.array(vector).into_iter().fold(T::neg_infinity(), T::greater)
 }
 
 /// `sum a_i b_i`
@@ -119,7 +119,7 @@ pub(crate) fn dot<T: Real, S: Simd<T>>(simd: S, a: &[T], b: &[T]) -> T {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut total = simd.splat(T::zero());
     for (a, b) in a.iter().zip(b) {
-        total = simd.mul_add(simd.from_array(*a), simd.from_array(*b), total);
+        total = simd.mul_add(simd.vector(*a), simd.vector(*b), total);
     }
     a_rest.iter().zip(b_rest).fold(sum(simd, total), |total, (&a, &b)| total + a * b)
 }
@@ -131,7 +131,7 @@ pub(crate) fn add_scaled<T: Real, S: Simd<T>>(simd: S, factor: T, x: &[T], out: 
     let (out, out_rest) = out.as_chunks_mut::<LANES>();
     let wide = simd.splat(factor);
     for (out, x) in out.iter_mut().zip(x) {
-        *out = simd.to_array(simd.mul_add(wide, simd.from_array(*x), simd.from_array(*out)));
+        *out = simd.array(simd.mul_add(wide, simd.vector(*x), simd.vector(*out)));
     }
     for (out, &x) in out_rest.iter_mut().zip(x_rest) {
         *out += factor * x;
@@ -189,7 +189,7 @@ fn rational_erf<S: Simd<f32>>(simd: S, x: S::Vector) -> S::Vector {
         -2.101_024e-6,
         -5.692_506_5e-5,
         -7.349_906_3e-4,
-        -2.954_599_8e-3,
+        -2.954_6e-3,
         -1.609_603_3e-2,
     ];
     const DENOMINATOR: [f32; 5] =
@@ -228,12 +228,12 @@ macro_rules! plain {
             }
 
             #[inline(always)]
-            fn from_array(self, values: [$float; LANES]) -> Self::Vector {
+            fn vector(self, values: [$float; LANES]) -> Self::Vector {
                 values
             }
 
             #[inline(always)]
-            fn to_array(self, values: Self::Vector) -> [$float; LANES] {
+            fn array(self, values: Self::Vector) -> [$float; LANES] {
                 values
             }
 
@@ -367,13 +367,13 @@ mod avx2 {
         }
 
         #[inline(always)]
-        fn from_array(self, values: [f32; LANES]) -> __m256 {
+        fn vector(self, values: [f32; LANES]) -> __m256 {
             // SAFETY: as above.
             unsafe { _mm256_loadu_ps(values.as_ptr()) }
         }
 
         #[inline(always)]
-        fn to_array(self, values: __m256) -> [f32; LANES] {
+        fn array(self, values: __m256) -> [f32; LANES] {
             let mut array = [0.0; LANES];
             // SAFETY: as above.
             unsafe { _mm256_storeu_ps(array.as_mut_ptr(), values) };
@@ -494,7 +494,7 @@ mod tests {
             let mut worst = [0.0_f64; 3];
             for step in -80_000..80_000 {
                 let x = step as f32 * 1e-3;
-                let at = |found: S::Vector| f64::from(simd.to_array(found)[3]);
+                let at = |found: S::Vector| f64::from(simd.array(found)[3]);
                 let exact = f64::from(x).exp();
                 worst[0] = worst[0].max((at(simd.exp(simd.splat(x))) / exact - 1.0).abs());
                 let exact = erf::erf_f64(f64::from(x) / 10.0);

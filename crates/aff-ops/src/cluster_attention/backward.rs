@@ -149,10 +149,10 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                 let (start, count) = shared.blocks.keys(block);
                 let [slopes] =
                     lane_products::<T, S, 1>(simd, grad, values, [block], shared.sizes, head, [zero]);
-                let shares = simd.mul(simd.from_array(*weights), simd.splat(inverse));
-                let mut logit_grads = simd.to_array(simd.mul(shares, simd.sub(slopes, simd.splat(mean))));
+                let shares = simd.mul(simd.vector(*weights), simd.splat(inverse));
+                let mut logit_grads = simd.array(simd.mul(shares, simd.sub(slopes, simd.splat(mean))));
                 logit_grads[count..].fill(T::zero());
-                let shares = simd.to_array(shares);
+                let shares = simd.array(shares);
                 for lane in 0..count {
                     let row = &mut gradients.key_value[(start + lane) * 2 * width..][..2 * width];
                     let (key, value) = row.split_at_mut(width);
@@ -160,10 +160,10 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                     add_scaled(simd, logit_grads[lane], &view.query, key);
                     add_scaled(simd, shares[lane], grad, value);
                 }
-                let wide = simd.from_array(logit_grads);
+                let wide = simd.vector(logit_grads);
                 bias_sum = simd.add(bias_sum, wide);
                 for (sums, feature) in position_sums.iter_mut().zip(&view.features) {
-                    *sums = simd.mul_add(wide, simd.from_array(feature[index]), *sums);
+                    *sums = simd.mul_add(wide, simd.vector(feature[index]), *sums);
                 }
                 *weights = logit_grads;
             }

@@ -117,14 +117,14 @@ impl<T: Real> View<T> {
         self.features.iter_mut().for_each(Vec::clear);
         for &block in &self.blocks {
             let [key_x, key_y] = &places[block as usize];
-            let dx = simd.sub(simd.from_array(*key_x), x);
-            let dy = simd.sub(simd.from_array(*key_y), y);
+            let dx = simd.sub(simd.vector(*key_x), x);
+            let dy = simd.sub(simd.vector(*key_y), y);
             let distance = simd.sqrt(simd.mul_add(dx, dx, simd.mul(dy, dy)));
             // Finite even at distance zero, where it multiplies zero.
             let inverse = simd.div(one, simd.max(distance, least));
             let features = [dx, dy, distance, simd.mul(dy, inverse), simd.mul(dx, inverse)];
             for (slots, feature) in self.features.iter_mut().zip(features) {
-                slots.push(simd.to_array(feature));
+                slots.push(simd.array(feature));
             }
         }
     }
@@ -153,17 +153,17 @@ impl<T: Real> View<T> {
             dot(simd, &self.query, &shared.inputs.parameters.blank_key[head * width..][..width]);
         let mut most = simd.splat(blank_logit);
         for logits in &self.logits {
-            most = simd.max(most, simd.from_array(*logits));
+            most = simd.max(most, simd.vector(*logits));
         }
         let most = greatest(simd, most);
         let wide = simd.splat(most);
         let mut total = simd.splat(T::zero());
         for logits in &mut self.logits {
-            let weights = simd.exp(simd.sub(simd.from_array(*logits), wide));
+            let weights = simd.exp(simd.sub(simd.vector(*logits), wide));
             total = simd.add(total, weights);
-            *logits = simd.to_array(weights);
+            *logits = simd.array(weights);
         }
-        let weight = simd.to_array(simd.exp(simd.splat(blank_logit - most)))[0];
+        let weight = simd.array(simd.exp(simd.splat(blank_logit - most)))[0];
         Blank { weight, total: sum(simd, total) + weight }
     }
 
@@ -197,12 +197,12 @@ impl<T: Real> View<T> {
         for (feature, &weight) in self.features.iter().zip(&position_weight[5 * head..5 * head + 5]) {
             let weight = simd.splat(weight);
             for g in 0..G {
-                logits[g] = simd.mul_add(weight, simd.from_array(feature[first + g]), logits[g]);
+                logits[g] = simd.mul_add(weight, simd.vector(feature[first + g]), logits[g]);
             }
         }
         let products = lane_products::<T, S, G>(simd, &self.query, keys, blocks, shared.sizes, head, logits);
         for (block, logits) in blocks.into_iter().zip(products) {
-            let mut logits = simd.to_array(logits);
+            let mut logits = simd.array(logits);
             let (_, count) = shared.blocks.keys(block);
             logits[count..].fill(T::neg_infinity());
             self.logits.push(logits);
@@ -231,7 +231,7 @@ pub(super) fn lane_products<T: Real, S: Simd<T>, const G: usize>(
     for (d, &value) in vector[..width].iter().enumerate() {
         let value = simd.splat(value);
         for g in 0..G {
-            sums[g] = simd.mul_add(value, simd.from_array(rows[g][d]), sums[g]);
+            sums[g] = simd.mul_add(value, simd.vector(rows[g][d]), sums[g]);
         }
     }
     sums
@@ -280,7 +280,7 @@ fn add_row<T: Real, S: Simd<T>, const V: usize>(simd: S, weight: T, row: &[T], s
     let row = row[..V * LANES].as_chunks::<LANES>().0;
     let weight = simd.splat(weight);
     for v in 0..V {
-        sums[v] = simd.mul_add(weight, simd.from_array(row[v]), sums[v]);
+        sums[v] = simd.mul_add(weight, simd.vector(row[v]), sums[v]);
     }
 }
 
@@ -310,7 +310,7 @@ fn sum_rows<T: Real, S: Simd<T>, const V: usize>(
         }
     }
     for v in 0..V {
-        out[v] = simd.to_array(simd.add(sums[0][v], sums[1][v]));
+        out[v] = simd.array(simd.add(sums[0][v], sums[1][v]));
     }
 }
 

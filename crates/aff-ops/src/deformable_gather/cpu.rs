@@ -109,8 +109,8 @@ impl<T: Real> Sample<T> {
             let logarithm = simd.ln(simd.max(squared, simd.splat(T::of(LEAST_SQUARED_DISTANCE))));
             let raised = simd.exp(simd.mul(simd.splat(power), logarithm));
             let inverse = simd.div(simd.splat(T::one()), simd.add(raised, floor));
-            self.logarithm.extend_from_slice(&simd.to_array(logarithm)[..dx.len()]);
-            self.inverse.extend_from_slice(&simd.to_array(inverse)[..dx.len()]);
+            self.logarithm.extend_from_slice(&simd.array(logarithm)[..dx.len()]);
+            self.inverse.extend_from_slice(&simd.array(inverse)[..dx.len()]);
         }
     }
 }
@@ -183,10 +183,10 @@ fn sum_values<T: Real, S: Simd<T>, const V: usize>(
         let row = value[token as usize * channels + offset..][..V * LANES].as_chunks::<LANES>().0;
         let factor = simd.splat(factor);
         for v in 0..V {
-            sums[v] = simd.mul_add(factor, simd.from_array(row[v]), sums[v]);
+            sums[v] = simd.mul_add(factor, simd.vector(row[v]), sums[v]);
         }
     }
     for (out, sum) in out.iter_mut().zip(sums) {
-        *out = simd.to_array(sum);
+        *out = simd.array(sum);
     }
 }

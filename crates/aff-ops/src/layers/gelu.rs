@@ -95,9 +95,9 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
         let (x, x_rest) = self.x.as_chunks::<LANES>();
         let (out, out_rest) = self.out.as_chunks_mut::<LANES>();
         for (out, x) in out.iter_mut().zip(x) {
-            *out = simd.to_array(gelu_lanes(simd, simd.from_array(*x)));
+            *out = simd.array(gelu_lanes(simd, simd.vector(*x)));
         }
-        let last = simd.to_array(gelu_lanes(simd, simd.load_part(x_rest, T::zero())));
+        let last = simd.array(gelu_lanes(simd, simd.load_part(x_rest, T::zero())));
         out_rest.copy_from_slice(&last[..x_rest.len()]);
     }
 }
@@ -116,7 +116,7 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
         let chunks = self.x.chunks(LANES).zip(self.grad.chunks(LANES));
         for ((x, grad), grad_x) in chunks.zip(self.grad_x.chunks_mut(LANES)) {
             let slope = gelu_slope_lanes(simd, simd.load_part(x, T::zero()));
-            let product = simd.to_array(simd.mul(slope, simd.load_part(grad, T::zero())));
+            let product = simd.array(simd.mul(slope, simd.load_part(grad, T::zero())));
             grad_x.copy_from_slice(&product[..x.len()]);
         }
     }

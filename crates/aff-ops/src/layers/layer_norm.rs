@@ -118,13 +118,13 @@ fn moments<T: Real, S: Simd<T>>(simd: S, row: &[T], eps: T) -> (T, T) {
     let (whole, rest) = row.as_chunks::<LANES>();
     let mut total = simd.splat(T::zero());
     for part in whole {
-        total = simd.add(total, simd.from_array(*part));
+        total = simd.add(total, simd.vector(*part));
     }
     let mean = rest.iter().fold(sum(simd, total), |total, &value| total + value) / count;
     let wide = simd.splat(mean);
     let mut squares = simd.splat(T::zero());
     for part in whole {
-        let centred = simd.sub(simd.from_array(*part), wide);
+        let centred = simd.sub(simd.vector(*part), wide);
         squares = simd.mul_add(centred, centred, squares);
     }
     let squares = rest.iter().fold(sum(simd, squares), |sum, &value| sum + (value - mean) * (value - mean));
@@ -153,8 +153,8 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
             let (row, row_rest) = row.as_chunks::<LANES>();
             let (out, out_rest) = out.as_chunks_mut::<LANES>();
             for ((out, row), (weight, bias)) in out.iter_mut().zip(row).zip(weight.iter().zip(bias)) {
-                let normal = simd.mul(simd.sub(simd.from_array(*row), wide_mean), wide_scale);
-                *out = simd.to_array(simd.mul_add(normal, simd.from_array(*weight), simd.from_array(*bias)));
+                let normal = simd.mul(simd.sub(simd.vector(*row), wide_mean), wide_scale);
+                *out = simd.array(simd.mul_add(normal, simd.vector(*weight), simd.vector(*bias)));
             }
             for ((out, &value), (&weight, &bias)) in
                 out_rest.iter_mut().zip(row_rest).zip(weight_rest.iter().zip(bias_rest))

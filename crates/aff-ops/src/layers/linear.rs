@@ -130,7 +130,7 @@ fn out_shape(x: &Layout, weight: &Layout) -> Shape {
 
 fn forward<T: Real>(x: &[T], weight: &[T], bias: Option<&[T]>, weight_layout: &Layout) -> Result<Vec<T>> {
     let (outputs, inputs) = weight_layout.shape().dims2()?;
-    let rows = if inputs == 0 { 0 } else { x.len() / inputs };
+    let rows = x.len().checked_div(inputs).unwrap_or(0);
     let mut out = vec![T::zero(); rows * outputs];
     if let Some(bias) = bias.filter(|bias| !bias.is_empty()) {
         out.par_chunks_mut(ROWS * outputs).for_each(|rows| {

@@ -73,9 +73,9 @@ impl CustomOp1 for Softmax {
 /// `e^(values - most)`; 0 far below, where the exponential of [`Simd`] itself stops at e^-87.
 #[inline(always)]
 fn exp_below<T: Real, S: Simd<T>>(simd: S, values: S::Vector, most: T) -> [T; LANES] {
-    let mut exps = simd.to_array(simd.exp(simd.sub(values, simd.splat(most))));
+    let mut exps = simd.array(simd.exp(simd.sub(values, simd.splat(most))));
     let limit = most - T::of(87.0);
-    for (exp, value) in exps.iter_mut().zip(simd.to_array(values)) {
+    for (exp, value) in exps.iter_mut().zip(simd.array(values)) {
         *exp = if value < limit { T::zero() } else { *exp };
     }
     exps
@@ -96,14 +96,14 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
             let (whole, rest) = row.as_chunks::<LANES>();
             let mut most = simd.splat(T::neg_infinity());
             for part in whole {
-                most = simd.max(most, simd.from_array(*part));
+                most = simd.max(most, simd.vector(*part));
             }
             let most = rest.iter().fold(greatest(simd, most), |most, &value| most.greater(value));
             let (out_whole, out_rest) = out.as_chunks_mut::<LANES>();
             let mut total = simd.splat(T::zero());
             for (out, part) in out_whole.iter_mut().zip(whole) {
-                *out = exp_below(simd, simd.from_array(*part), most);
-                total = simd.add(total, simd.from_array(*out));
+                *out = exp_below(simd, simd.vector(*part), most);
+                total = simd.add(total, simd.vector(*out));
             }
             let last = exp_below(simd, simd.load_part(rest, T::neg_infinity()), most);
             out_rest.copy_from_slice(&last[..rest.len()]);

@@ -88,7 +88,7 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
             for ((slot_score, &key), (plain, grads)) in slot_scores.iter_mut().zip(&view.keys).zip(plain) {
                 *slot_score = plain.iter().zip(&*grads).map(|(&plain, &grad)| plain * grad).sum();
                 let score = if key == EMPTY { T::zero() } else { score[key as usize] };
-                grads.iter_mut().for_each(|grad| *grad = *grad * score);
+                grads.iter_mut().for_each(|grad| *grad *= score);
             }
             for first in (0..slots).step_by(LANES) {
                 sums.add(simd, shared, &mut view, row, first, &grads);
@@ -131,7 +131,7 @@ impl<V: Copy> NetSums<V> {
         // Gradients of the normalised values, then of what was normalised.
         let (mut mean, mut mean_product) = (simd.splat(T::zero()), simd.splat(T::zero()));
         for (w, normal) in normal.iter().enumerate() {
-            let normal = simd.from_array(*normal);
+            let normal = simd.vector(*normal);
             let (grad, of_normal) = normal_gradients(simd, shared, grads, (first, w), normal);
             self.norm[w][0] = simd.mul_add(grad, normal, self.norm[w][0]);
             self.norm[w][1] = simd.add(grad, self.norm[w][1]);
@@ -139,7 +139,7 @@ impl<V: Copy> NetSums<V> {
             mean_product = simd.mul_add(simd.mul(of_normal, normal), count, mean_product);
         }
         for (w, normal) in normal.iter().enumerate() {
-            let normal = simd.from_array(*normal);
+            let normal = simd.vector(*normal);
             let (_, of_normal) = normal_gradients(simd, shared, grads, (first, w), normal);
             let centred = simd.sub(simd.sub(of_normal, mean), simd.mul(normal, mean_product));
             let grad = simd.mul(centred, scale);
@@ -166,6 +166,6 @@ fn normal_gradients<T: Real, S: Simd<T>>(
     for (grad, grads) in grad.iter_mut().zip(grads.chunks_exact(shared.net.width()).skip(first)) {
         *grad = grads[w];
     }
-    let grad = simd.mul(slope, simd.from_array(grad));
+    let grad = simd.mul(slope, simd.vector(grad));
     (grad, simd.mul(grad, weight))
 }

@@ -52,19 +52,19 @@ impl<'a, T: Real> WeightNet<'a, T> {
                 value = simd.mul_add(simd.splat(weight), *feature, value);
             }
             mean = simd.add(mean, value);
-            *out = simd.to_array(value);
+            *out = simd.array(value);
         }
         mean = simd.mul(mean, count);
         let mut variance = simd.splat(T::zero());
         for out in &mut *out {
-            let centred = simd.sub(simd.from_array(*out), mean);
+            let centred = simd.sub(simd.vector(*out), mean);
             variance = simd.mul_add(centred, centred, variance);
-            *out = simd.to_array(centred);
+            *out = simd.array(centred);
         }
         let deviation = simd.sqrt(simd.mul_add(variance, count, simd.splat(T::of(EPS))));
         let scale = simd.div(simd.splat(T::one()), deviation);
         for out in out {
-            *out = simd.to_array(simd.mul(simd.from_array(*out), scale));
+            *out = simd.array(simd.mul(simd.vector(*out), scale));
         }
         scale
     }
@@ -129,7 +129,7 @@ impl<T: Real> View<T> {
             Offset::ToNeighbor => T::one(),
             Offset::ToQuery => -T::one(),
         };
-        let [dx, dy] = [dx, dy].map(|d| simd.mul(simd.splat(sign), simd.from_array(d)));
+        let [dx, dy] = [dx, dy].map(|d| simd.mul(simd.splat(sign), simd.vector(d)));
         let distance = simd.sqrt(simd.mul_add(dx, dx, simd.mul(dy, dy)));
         // Finite even at distance zero, where it multiplies zero.
         let inverse = simd.div(simd.splat(T::one()), simd.max(distance, simd.splat(T::min_positive_value())));
@@ -148,11 +148,11 @@ impl<T: Real> View<T> {
             shared.net.normalised(simd, &features, &mut lanes);
             for (w, lanes) in lanes.iter_mut().enumerate() {
                 let scaled = simd.mul_add(
-                    simd.from_array(*lanes),
+                    simd.vector(*lanes),
                     simd.splat(shared.net.norm_weight[w]),
                     simd.splat(shared.net.norm_bias[w]),
                 );
-                *lanes = simd.to_array(gelu_lanes(simd, scaled));
+                *lanes = simd.array(gelu_lanes(simd, scaled));
             }
             for (lane, &key) in self.keys[first..].iter().take(LANES).enumerate() {
                 let slot = (first + lane) * width;

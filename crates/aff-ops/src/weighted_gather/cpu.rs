@@ -75,7 +75,7 @@ fn sum_four<T: Real, S: Simd<T>, const V: usize>(
         }
         let row = feat[key as usize * channels + start..][..V * LANES].as_chunks::<LANES>().0;
         for v in 0..V {
-            let row = simd.from_array(row[v]);
+            let row = simd.vector(row[v]);
             for (sums, &weight) in sums.iter_mut().zip(weights) {
                 sums[v] = simd.mul_add(simd.splat(weight), row, sums[v]);
             }
@@ -84,7 +84,7 @@ fn sum_four<T: Real, S: Simd<T>, const V: usize>(
     for (sum, sums) in sums.into_iter().enumerate() {
         let out = out[sum * channels + start..][..V * LANES].as_chunks_mut::<LANES>().0;
         for (out, sum) in out.iter_mut().zip(sums) {
-            *out = simd.to_array(sum);
+            *out = simd.array(sum);
         }
     }
 }
