@@ -16,11 +16,14 @@ enum Command {
     /// Check the rules of the repository that the compiler does not see
     Check(commands::check::Check),
     Convert(Convert),
+    /// Write the configurations of the published models into models/
+    Models(commands::models::Models),
 }
 
 fn main() -> Result<()> {
     match Command::parse() {
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Models(models) => models.run(),
     }
 }

@@ -10,3 +10,23 @@ pub mod bench;
 pub mod convert;
 pub mod features;
 pub mod predict;
+
+use std::path::PathBuf;
+
+use autofocusformer::weights::published_models;
+
+/// The files of `models/`: for each published model its `config.json` and `preprocessor_config.json`, as a path below that folder and
+/// the text.
+///
+/// # Errors
+/// If a configuration cannot be written as JSON.
+pub fn published_model_files() -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    for model in published_models() {
+        let folder = PathBuf::from(&model.name);
+        files.push((folder.join("config.json"), model.config.to_json()?));
+        let preprocessor = serde_json::to_string_pretty(&model.preprocessor)?;
+        files.push((folder.join("preprocessor_config.json"), preprocessor + "\n"));
+    }
+    Ok(files)
+}

@@ -3,9 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::Phase;
 use crate::backbone::{Backbone, StageOutput};
 use crate::config::ModelConfig;
-use crate::layers::{LayerNorm, Linear, linear};
+use crate::layers::{LayerNorm, Linear, backbone_linear};
 
 /// Backbone, layer norm and mean over the last tokens, linear layer.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ impl Classifier {
         Ok(Self {
             backbone: Backbone::new(&config.backbone_config, vb)?,
             norm: LayerNorm::new(channels, &vb.pp("norm"))?,
-            head: linear(channels, config.num_classes(), vb.pp("head"))?,
+            head: backbone_linear(channels, config.num_classes(), vb.pp("head"))?,
         })
     }
 
@@ -45,8 +46,8 @@ impl Classifier {
     ///
     /// # Errors
     /// If the input is not of that shape.
-    pub fn forward(&self, pixel_values: &Tensor) -> Result<ClassifierOutput> {
-        let stages = self.backbone.forward(pixel_values)?;
+    pub fn forward(&self, pixel_values: &Tensor, phase: Phase) -> Result<ClassifierOutput> {
+        let stages = self.backbone.forward(pixel_values, phase)?;
         let normed = self.norm.forward(&stages[3].tokens.feat)?;
         let logits = self.head.forward(&normed.mean(1)?)?;
         Ok(ClassifierOutput { logits, stages })

@@ -381,6 +381,12 @@ impl BackboneConfig {
         Ok(())
     }
 
+    /// Rate of stochastic depth of the block at a place among all blocks: linear from 0 to [`Self::drop_path_rate`].
+    pub fn drop_path_rate_at(&self, place: usize) -> f64 {
+        let blocks: usize = self.depths.iter().sum();
+        self.drop_path_rate * place as f64 / blocks.saturating_sub(1).max(1) as f64
+    }
+
     /// Hidden width of the MLP of a stage's blocks.
     pub fn mlp_hidden(&self, stage: usize) -> usize {
         (self.embed_dims[stage] as f64 * self.mlp_ratio) as usize

@@ -1,7 +1,7 @@
 //! Layers that several modules are made of.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
 /// `eps` of every layer norm of the method.
 const EPS: f64 = 1e-5;
@@ -62,16 +62,25 @@ impl Module for Linear {
     }
 }
 
-/// Parameters `weight [output,input]` and `bias [output]`.
+/// Parameters `weight [output,input]`, initially uniform after Glorot, and `bias [output]`, initially 0: as in the decoders of
+/// Mask2Former.
 pub(crate) fn linear(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
-    let layer = candle_nn::linear(input, output, vb)?;
-    Ok(Linear::new(layer.weight().clone(), layer.bias().cloned()))
+    let layer = linear_no_bias(input, output, vb.clone())?;
+    Ok(Linear { bias: Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?), ..layer })
 }
 
-/// Parameter `weight [output,input]`.
+/// As [`linear`], without a bias.
 pub(crate) fn linear_no_bias(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
-    let layer = candle_nn::linear_no_bias(input, output, vb)?;
-    Ok(Linear::new(layer.weight().clone(), None))
+    let bound = (6.0 / (input + output) as f64).sqrt();
+    let init = Init::Uniform { lo: -bound, up: bound };
+    Ok(Linear::new(vb.get_with_hints((output, input), "weight", init)?, None))
+}
+
+/// As [`linear`], the weight initially normal with deviation 0.02: as in vision transformers.
+pub(crate) fn backbone_linear(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+    let init = Init::Randn { mean: 0.0, stdev: 0.02 };
+    let weight = vb.get_with_hints((output, input), "weight", init)?;
+    Ok(Linear::new(weight, Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?)))
 }
 
 /// A linear layer followed by a layer norm.

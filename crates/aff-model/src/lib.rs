@@ -28,9 +28,11 @@ pub mod data_sets;
 pub mod hcformer;
 mod layers;
 pub mod mask2former;
+mod phase;
 pub mod pixel_decoder;
 pub mod presets;
 pub mod segmenter;
 mod tokens;
 
+pub use phase::Phase;
 pub use tokens::Tokens;

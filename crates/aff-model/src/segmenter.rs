@@ -6,13 +6,13 @@ use aff_ops::Positions;
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
-use crate::Tokens;
 use crate::backbone::{Backbone, StageOutput};
 use crate::config::{DecoderConfig, Mask2FormerConfig, ModelConfig};
 use crate::hcformer::HcFormerHead;
 use crate::layers::LayerNorm;
 use crate::mask2former::{Auxiliary, DecoderSizes, Mask2FormerDecoder, TokenPrediction};
 use crate::pixel_decoder::{LEVELS, PixelDecoder};
+use crate::{Phase, Tokens};
 
 /// Images in, a class and a mask for each object query out.
 #[derive(Debug, Clone)]
@@ -109,8 +109,8 @@ impl Segmenter {
     ///
     /// # Errors
     /// If the input is not of that shape.
-    pub fn features(&self, pixel_values: &Tensor) -> Result<Features> {
-        let stages = self.backbone.forward(pixel_values)?;
+    pub fn features(&self, pixel_values: &Tensor, phase: Phase) -> Result<Features> {
+        let stages = self.backbone.forward(pixel_values, phase)?;
         let normed = |stage: usize| {
             let tokens = &stages[stage].tokens;
             tokens.with_feat(self.norms[stage].forward(&tokens.feat)?)
@@ -145,15 +145,16 @@ impl Segmenter {
         Ok(SegmenterOutput { prediction, auxiliary })
     }
 
-    /// Backbone and head in a row.
+    /// Backbone and head in a row; in training with the predictions of all layers.
     ///
     /// # Shapes
     /// `pixel_values [B,3,H,W]`
     ///
     /// # Errors
     /// If the input is not of that shape.
-    pub fn forward(&self, pixel_values: &Tensor, auxiliary: Auxiliary) -> Result<SegmenterOutput> {
-        self.predict(&self.features(pixel_values)?, auxiliary)
+    pub fn forward(&self, pixel_values: &Tensor, phase: Phase) -> Result<SegmenterOutput> {
+        let auxiliary = if phase.is_training() { Auxiliary::Keep } else { Auxiliary::Drop };
+        self.predict(&self.features(pixel_values, phase)?, auxiliary)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aff_model::Tokens;
 use aff_model::classifier::Classifier;
 use aff_model::config::{Architecture, ModelConfig};
 use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter::Segmenter;
+use aff_model::{Phase, Tokens};
 use aff_vision::{PixelValues, PreprocessorConfig};
 use aff_weights::{ModelFolder, published_models, random_weights, read_tensor_file};
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
@@ -170,14 +170,14 @@ impl Model {
         let mut out = BTreeMap::new();
         match &self.network {
             Network::Classifier(classifier) => {
-                let output = classifier.forward(pixel_values)?;
+                let output = classifier.forward(pixel_values, Phase::Inference)?;
                 out.insert("logits".to_owned(), output.logits.clone());
                 for (stage, output) in output.stages.iter().enumerate() {
                     insert_tokens(&mut out, &format!("stage{}", stage + 1), output.leaving())?;
                 }
             }
             Network::Segmenter(segmenter) => {
-                let features = segmenter.features(pixel_values)?;
+                let features = segmenter.features(pixel_values, Phase::Inference)?;
                 for (stage, tokens) in features.levels.iter().enumerate() {
                     insert_tokens(&mut out, &format!("res{}", stage + 2), tokens)?;
                 }

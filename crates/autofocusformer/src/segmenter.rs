@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use aff_model::Phase;
 use aff_model::config::{self, SegmentationConfig, SegmentationTask};
 use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter;
@@ -94,7 +95,7 @@ impl Segmenter {
     pub fn segment(&self, photo: &RgbImage) -> Result<Segmentation, Error> {
         let pixels = self.preprocessor.apply(photo)?;
         let input = model::to_tensor(&pixels, &self.device)?;
-        let features = self.network.features(&input)?;
+        let features = self.network.features(&input, Phase::Inference)?;
         let outputs = self.network.predict(&features, Auxiliary::Drop)?.prediction;
         self.post_process(&pixels, &outputs)
     }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use aff_model::Phase;
 use aff_model::classifier::Classifier;
 use aff_model::config::Architecture;
 use aff_model::mask2former::Auxiliary;
@@ -101,7 +102,7 @@ fn segmenter_inner_results() {
     let segmenter = Segmenter::new(config, &vb).unwrap();
     let golden = expected("segment-nano");
 
-    let features = segmenter.features(&golden["pixel_values"]).unwrap();
+    let features = segmenter.features(&golden["pixel_values"], Phase::Inference).unwrap();
     let Head::Mask2Former(head) = segmenter.head() else { panic!("not a Mask2Former head") };
     let decoded = head.pixel_decoder.forward(&features.levels).unwrap();
     for (level, tokens) in decoded.levels.iter().enumerate() {
@@ -153,7 +154,8 @@ fn classifier_gradients() {
     assert_eq!(config.architecture(), Architecture::ImageClassification);
     let golden = expected("classify-nano");
     assert_gradients(&folder, &golden, |vb| {
-        let output = Classifier::new(&config, vb).unwrap().forward(&golden["pixel_values"]).unwrap();
+        let output =
+            Classifier::new(&config, vb).unwrap().forward(&golden["pixel_values"], Phase::Inference).unwrap();
         dot(&output.logits, &golden["grad_logits"])
     });
 }
@@ -166,7 +168,7 @@ fn segmenter_gradients() {
     let golden = expected("segment-nano");
     assert_gradients(&folder, &golden, |vb| {
         let segmenter = Segmenter::new(&config, vb).unwrap();
-        let output = segmenter.forward(&golden["pixel_values"], Auxiliary::Drop).unwrap().prediction;
+        let output = segmenter.forward(&golden["pixel_values"], Phase::Inference).unwrap().prediction;
         let classes = dot(&output.class_logits, &golden["grad_pred_logits"]);
         (classes + dot(&output.mask_logits, &golden["grad_pred_masks"])).unwrap()
     });

@@ -47,7 +47,7 @@ impl Check {
     }
 }
 
-fn repository_root() -> Result<PathBuf> {
+pub(crate) fn repository_root() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
     Ok(root.to_path_buf())
 }

@@ -5,8 +5,9 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::stage::StageGeometry;
+use crate::Phase;
 use crate::config::BackboneConfig;
-use crate::layers::{LayerNorm, Linear, linear};
+use crate::layers::{LayerNorm, Linear, backbone_linear};
 
 /// `x + g1 attn(norm1(x))`, then `x + g2 mlp(norm2(x))`.
 #[derive(Debug, Clone)]
@@ -17,6 +18,10 @@ pub(super) struct Block {
     fc1: Linear,
     fc2: Linear,
     layer_scale: Option<LayerScale>,
+    /// Probability that a branch is dropped in training.
+    drop_path_rate: f64,
+    /// Place among the blocks of the whole backbone.
+    place: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -26,7 +31,13 @@ struct LayerScale {
 }
 
 impl Block {
-    pub(super) fn new(config: &BackboneConfig, stage: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+    /// The block at a place among all of the backbone's, which is in the given stage.
+    pub(super) fn new(
+        config: &BackboneConfig,
+        stage: usize,
+        place: usize,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Self> {
         let channels = config.embed_dims[stage];
         let hidden = config.mlp_hidden(stage);
         let layer_scale = config.layer_scale_init.map(|init| {
@@ -37,19 +48,23 @@ impl Block {
             norm1: LayerNorm::new(channels, &vb.pp("norm1"))?,
             attention: Attention::new(channels, config.num_heads[stage], &vb.pp("attn"))?,
             norm2: LayerNorm::new(channels, &vb.pp("norm2"))?,
-            fc1: linear(channels, hidden, vb.pp("mlp.fc1"))?,
-            fc2: linear(hidden, channels, vb.pp("mlp.fc2"))?,
+            fc1: backbone_linear(channels, hidden, vb.pp("mlp.fc1"))?,
+            fc2: backbone_linear(hidden, channels, vb.pp("mlp.fc2"))?,
             layer_scale: layer_scale.transpose()?,
+            drop_path_rate: config.drop_path_rate_at(place),
+            place,
         })
     }
 
     /// `[B,N,C]` in the order of the geometry -> the same shape and order.
-    pub(super) fn forward(&self, feat: &Tensor, geometry: &StageGeometry) -> Result<Tensor> {
+    pub(super) fn forward(&self, feat: &Tensor, geometry: &StageGeometry, phase: Phase) -> Result<Tensor> {
+        let branch = 2 * self.place as u64;
         let attended = self.attention.forward(&self.norm1.forward(feat)?, geometry)?;
-        let feat = (feat + self.scaled(attended, |scale| &scale.gamma1)?)?;
+        let attended = self.scaled(attended, |scale| &scale.gamma1)?;
+        let feat = (feat + phase.drop_path(attended, self.drop_path_rate, branch)?)?;
         let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&feat)?)?)?;
         let update = self.scaled(self.fc2.forward(&hidden)?, |scale| &scale.gamma2)?;
-        feat + update
+        feat + phase.drop_path(update, self.drop_path_rate, branch + 1)?
     }
 
     fn scaled(&self, update: Tensor, gamma: impl Fn(&LayerScale) -> &Tensor) -> Result<Tensor> {
@@ -74,16 +89,16 @@ struct Attention {
 
 impl Attention {
     fn new(channels: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        let position = linear(5, heads, vb.pp("pos_embed"))?;
+        let position = backbone_linear(5, heads, vb.pp("pos_embed"))?;
         let blank = |name| vb.get_with_hints(channels, name, Init::Randn { mean: 0.0, stdev: 0.02 });
         Ok(Self {
-            q: linear(channels, channels, vb.pp("q"))?,
-            kv: linear(channels, 2 * channels, vb.pp("kv"))?,
+            q: backbone_linear(channels, channels, vb.pp("q"))?,
+            kv: backbone_linear(channels, 2 * channels, vb.pp("kv"))?,
             position_weight: position.weight().clone(),
             position_bias: vb.get(heads, "pos_embed.bias")?,
             blank_key: blank("blank_k")?,
             blank_value: blank("blank_v")?,
-            proj: linear(channels, channels, vb.pp("proj"))?,
+            proj: backbone_linear(channels, channels, vb.pp("proj"))?,
         })
     }
 

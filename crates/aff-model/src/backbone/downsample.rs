@@ -11,7 +11,7 @@ use candle_nn::VarBuilder;
 use super::stage::StageGeometry;
 use crate::Tokens;
 use crate::config::BackboneConfig;
-use crate::layers::{Linear, PointConv, linear};
+use crate::layers::{Linear, PointConv, backbone_linear};
 
 /// What a downsampling did.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Downsample {
     pub(super) fn new(config: &BackboneConfig, stage: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         let channels = config.embed_dims[stage];
         Ok(Self {
-            prob_net: linear(channels, 1, vb.pp("prob_net"))?,
+            prob_net: backbone_linear(channels, 1, vb.pp("prob_net"))?,
             merge: PointConv::new(channels, config.embed_dims[stage + 1], &vb.pp("downsample"))?,
             options: SelectionOptions {
                 stride: 2 << stage,

@@ -8,8 +8,8 @@ mod stage;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::Tokens;
 use crate::config::BackboneConfig;
+use crate::{Phase, Tokens};
 
 pub use downsample::Downsampled;
 pub use stage::StageOutput;
@@ -44,11 +44,11 @@ impl Backbone {
     ///
     /// # Errors
     /// If the input is not of that shape or has an empty axis.
-    pub fn forward(&self, pixel_values: &Tensor) -> Result<[StageOutput; 4]> {
-        let mut tokens = self.patch_embed.forward(pixel_values)?;
+    pub fn forward(&self, pixel_values: &Tensor, phase: Phase) -> Result<[StageOutput; 4]> {
+        let mut tokens = self.patch_embed.forward(pixel_values, phase)?;
         let mut outputs = Vec::with_capacity(4);
         for stage in &self.stages {
-            let output = stage.forward(&tokens)?;
+            let output = stage.forward(&tokens, phase)?;
             if let Some(downsampled) = &output.downsampled {
                 tokens = downsampled.tokens.clone();
             }

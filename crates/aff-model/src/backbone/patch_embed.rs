@@ -7,8 +7,8 @@ use aff_ops::{Positions, gelu};
 use candle_core::{Error, Module, ModuleT, Result, Tensor, bail};
 use candle_nn::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, VarBuilder, batch_norm, conv2d};
 
-use crate::Tokens;
 use crate::layers::LayerNorm;
+use crate::{Phase, Tokens};
 
 /// Pixels of the image between neighbouring tokens.
 const STRIDE: usize = 4;
@@ -35,7 +35,7 @@ impl PatchEmbed {
     }
 
     /// `[B,3,H,W]` to tokens on the full canvas of `ceil(H/4) x ceil(W/4)`.
-    pub(super) fn forward(&self, pixel_values: &Tensor) -> Result<Tokens> {
+    pub(super) fn forward(&self, pixel_values: &Tensor, phase: Phase) -> Result<Tokens> {
         let &[batch, 3, height, width] = pixel_values.dims() else {
             bail!("pixel_values have shape {:?}; expected [B,3,H,W]", pixel_values.dims())
         };
@@ -45,7 +45,7 @@ impl PatchEmbed {
         let padded = pixel_values
             .pad_with_zeros(2, 0, height.next_multiple_of(STRIDE) - height)?
             .pad_with_zeros(3, 0, width.next_multiple_of(STRIDE) - width)?;
-        let halved = gelu(&self.bn.forward_t(&self.proj1.forward(&padded)?, false)?)?;
+        let halved = gelu(&self.bn.forward_t(&self.proj1.forward(&padded)?, phase.is_training())?)?;
         let feat = self.proj2.forward(&halved)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
 
         let canvas = Canvas::new(width.div_ceil(STRIDE) as u32, height.div_ceil(STRIDE) as u32);

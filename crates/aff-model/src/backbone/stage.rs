@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 
 use super::block::Block;
 use super::downsample::{Downsample, Downsampled};
+use crate::Phase;
 use crate::config::BackboneConfig;
 use crate::tokens::{Tokens, gather_tokens};
 
@@ -35,8 +36,9 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(config: &BackboneConfig, stage: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let before: usize = config.depths[..stage].iter().sum();
         let blocks = (0..config.depths[stage])
-            .map(|block| Block::new(config, stage, &vb.pp("blocks").pp(block)))
+            .map(|block| Block::new(config, stage, before + block, &vb.pp("blocks").pp(block)))
             .collect::<Result<_>>()?;
         let downsample = (stage < LAST_STAGE).then(|| Downsample::new(config, stage, vb)).transpose()?;
         Ok(Self {
@@ -47,11 +49,11 @@ impl Stage {
         })
     }
 
-    pub(super) fn forward(&self, tokens: &Tokens) -> Result<StageOutput> {
+    pub(super) fn forward(&self, tokens: &Tokens, phase: Phase) -> Result<StageOutput> {
         let geometry = StageGeometry::new(&tokens.pos, self.cluster_size, self.neighborhood_size)?;
         let mut feat = geometry.sort(&tokens.feat)?;
         for block in &self.blocks {
-            feat = block.forward(&feat, &geometry)?;
+            feat = block.forward(&feat, &geometry, phase)?;
         }
         let downsampled =
             self.downsample.as_ref().map(|downsample| downsample.forward(&feat, &geometry)).transpose()?;

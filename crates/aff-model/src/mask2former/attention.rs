@@ -2,7 +2,7 @@
 
 use aff_ops::softmax_last_dim;
 use candle_core::{Module, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
 use crate::layers::{Linear, linear};
 
@@ -20,7 +20,8 @@ pub(crate) struct Attention {
 impl Attention {
     /// Parameters `in_proj_weight [3C,C]` and `in_proj_bias [3C]`, laid out (query, key, value), and `out_proj.*`.
     pub(crate) fn new(width: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        let init = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
+        let bound = (6.0 / (4 * width) as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
         let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", init)?;
         let bias = vb.get_with_hints(3 * width, "in_proj_bias", candle_nn::init::ZERO)?;
         Ok(Self { weight, bias, out_proj: linear(width, width, vb.pp("out_proj"))?, heads })

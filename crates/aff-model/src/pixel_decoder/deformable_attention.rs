@@ -26,8 +26,13 @@ impl DeformableAttention {
             (config.hidden_dim, config.num_attention_heads, config.num_sampling_points);
         let locations = heads * LEVELS * points;
         Ok(Self {
-            sampling_offsets: linear(width, locations * 2, vb.pp("sampling_offsets"))?,
-            attention_weights: linear(width, locations, vb.pp("attention_weights"))?,
+            sampling_offsets: nearly_constant(
+                width,
+                locations * 2,
+                Some(points as f64),
+                &vb.pp("sampling_offsets"),
+            )?,
+            attention_weights: nearly_constant(width, locations, None, &vb.pp("attention_weights"))?,
             value_proj: linear(width, width, vb.pp("value_proj"))?,
             output_proj: linear(width, width, vb.pp("output_proj"))?,
             shepard_power: vb.get_with_hints(1, "shepard_power", Init::Const(config.shepard_power_init))?,
@@ -53,6 +58,16 @@ impl DeformableAttention {
         };
         self.output_proj.forward(&deformable_gather(&inputs, levels)?)
     }
+}
+
+/// A linear layer whose result hardly depends on the input at first: its bias, between `-reach` and `reach` or zero. Offsets start
+/// scattered, because a location that meets its token exactly gets no gradient.
+fn nearly_constant(input: usize, output: usize, reach: Option<f64>, vb: &VarBuilder<'_>) -> Result<Linear> {
+    let init = Init::Randn { mean: 0.0, stdev: 1e-3 };
+    let weight = vb.get_with_hints((output, input), "weight", init)?;
+    let init = reach.map_or(candle_nn::init::ZERO, |reach| Init::Uniform { lo: -reach, up: reach });
+    let bias = vb.get_with_hints(output, "bias", init)?;
+    Ok(Linear::new(weight, Some(bias)))
 }
 
 /// Positions of the tokens of all levels, `[B,N,2]`, of the type and device of `like`.

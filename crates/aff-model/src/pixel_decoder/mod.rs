@@ -7,7 +7,7 @@ use aff_geometry::k_nearest;
 use aff_ops::neighborhood_merge::MergeGeometry;
 use aff_ops::{CanvasLookup, Neighborhood, Offset, ShepardInterpolation, sine_position_embedding};
 use candle_core::{Error, Module, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
 use crate::Tokens;
 use crate::config::Mask2FormerConfig;
@@ -67,7 +67,7 @@ impl PixelDecoder {
             level_embed: transformer.get_with_hints(
                 (LEVELS, hidden),
                 "level_embed",
-                candle_nn::init::DEFAULT_KAIMING_NORMAL,
+                Init::Randn { mean: 0.0, stdev: 1.0 },
             )?,
             layers,
             adapter: LinearNorm::new(embed_dims[0], hidden, &vb.pp("adapter_1"))?,

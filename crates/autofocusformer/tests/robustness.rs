@@ -1,0 +1,203 @@
+//! Every published model, any size of image, any batch, any number of threads.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use aff_model::config::{
+    BackboneConfig, DecoderConfig, HcFormerConfig, Mask2FormerConfig, ModelConfig, SegmentationConfig,
+    SegmentationTask, SemanticOrder,
+};
+use aff_model::{Phase, segmenter::Segmenter};
+use aff_weights::{published_models, random_weights};
+use autofocusformer::{Device, Model, Tensor};
+use candle_core::DType;
+use candle_nn::{VarBuilder, VarMap};
+
+fn noise(batch: usize, height: usize, width: usize) -> Tensor {
+    Tensor::randn(0_f32, 1.0, (batch, 3, height, width), &Device::Cpu).unwrap()
+}
+
+fn assert_finite(name: &str, tensor: &Tensor) {
+    let values = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    assert!(values.iter().all(|value| value.is_finite()), "{name}");
+}
+
+#[test]
+fn every_published_model_takes_the_smallest_an_odd_and_a_long_image() {
+    for preset in published_models() {
+        let model = Model::random(&preset.name, &Device::Cpu).unwrap();
+        for (height, width) in [(1, 1), (45, 67), (24, 192)] {
+            for (name, tensor) in model.features(&noise(1, height, width)).unwrap() {
+                assert_finite(&format!("{}, {height} x {width}: {name}", preset.name), &tensor);
+            }
+        }
+    }
+}
+
+fn backbone() -> BackboneConfig {
+    BackboneConfig {
+        embed_dims: [16, 24, 32, 40],
+        depths: [1, 2, 2, 1],
+        num_heads: [2, 2, 4, 4],
+        mlp_ratio: 2.0,
+        cluster_size: 8,
+        neighborhood_sizes: [48; 4],
+        downsample_rate: 0.25,
+        alpha: 4.0,
+        layer_scale_init: Some(0.5),
+        drop_path_rate: 0.2,
+    }
+}
+
+fn nano(decoder: impl Into<DecoderConfig>) -> ModelConfig {
+    let segmentation = SegmentationConfig {
+        task: SegmentationTask::Panoptic,
+        thing_ids: vec![0, 2],
+        threshold: 0.0,
+        mask_threshold: 0.5,
+        overlap_threshold: 0.0,
+        max_instances: 7,
+        semantic_order: SemanticOrder::SumThenResize,
+    };
+    ModelConfig::segmenter(backbone(), decoder, 7, segmentation, ["a", "b", "c"].map(str::to_owned))
+}
+
+fn mask2former() -> Mask2FormerConfig {
+    Mask2FormerConfig {
+        hidden_dim: 32,
+        mask_feature_size: 24,
+        num_attention_heads: 4,
+        encoder_layers: 2,
+        encoder_feedforward_dim: 48,
+        num_sampling_points: 4,
+        shepard_power_init: 3.0,
+        decoder_layers: 3,
+        decoder_feedforward_dim: 64,
+    }
+}
+
+fn hcformer(encoder_layers: usize) -> HcFormerConfig {
+    HcFormerConfig {
+        hidden_dim: 32,
+        mask_feature_size: 24,
+        num_attention_heads: 4,
+        encoder_layers,
+        encoder_feedforward_dim: 48,
+        decoder_layers: 2,
+        decoder_feedforward_dim: 64,
+        assignment_dim: 16,
+        assignment_neighbors: 9,
+    }
+}
+
+fn all_nano() -> [(&'static str, ModelConfig); 3] {
+    [("Mask2Former", nano(mask2former())), ("HCFormer", nano(hcformer(0))), ("HCFormer+", nano(hcformer(2)))]
+}
+
+fn random_segmenter(config: &ModelConfig) -> Segmenter {
+    let vb = random_weights(DType::F32, &Device::Cpu, |vb| Segmenter::new(config, &vb)).unwrap();
+    Segmenter::new(config, &vb).unwrap()
+}
+
+fn outputs(segmenter: &Segmenter, input: &Tensor) -> [Vec<f32>; 2] {
+    let prediction = segmenter.forward(input, Phase::Inference).unwrap().prediction;
+    [prediction.class_logits, prediction.mask_logits].map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
+}
+
+#[test]
+fn an_image_alone_equals_the_image_in_a_batch() {
+    for (name, config) in all_nano() {
+        let segmenter = random_segmenter(&config);
+        for (height, width) in [(64, 96), (37, 50), (16, 16)] {
+            let batch = noise(3, height, width);
+            let together = outputs(&segmenter, &batch);
+            for image in 0..3 {
+                let alone = outputs(&segmenter, &batch.narrow(0, image, 1).unwrap());
+                for (alone, together) in alone.iter().zip(&together) {
+                    let own = &together[image * alone.len()..][..alone.len()];
+                    // Products of matrices of another height may be blocked in another way.
+                    let worst = alone.iter().zip(own).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(worst < 1e-4, "{name}, {height} x {width}, image {image}: {worst}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    for (name, config) in all_nano() {
+        let segmenter = random_segmenter(&config);
+        let input = noise(2, 100, 70);
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| outputs(&segmenter, &input))
+        };
+        assert!(on(1) == on(2), "{name}");
+    }
+}
+
+#[test]
+fn every_parameter_of_every_head_learns() {
+    for (name, mut config) in all_nano() {
+        // A dropped branch learns nothing.
+        config.backbone_config.drop_path_rate = 0.0;
+        let variables = VarMap::new();
+        let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+        let segmenter = Segmenter::new(&config, &vb).unwrap();
+        let output = segmenter.forward(&noise(2, 96, 64), Phase::Training { seed: 3 }).unwrap();
+        assert!(!output.auxiliary.is_empty(), "{name}: predictions of every layer");
+        let mut loss = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap();
+        for prediction in output.auxiliary.iter().chain([&output.prediction]) {
+            let class =
+                candle_nn::ops::log_softmax(&prediction.class_logits, 2).unwrap().sqr().unwrap().mean_all();
+            let mask = prediction.mask_logits.tanh().unwrap().sqr().unwrap().mean_all();
+            loss = (loss + class.unwrap()).unwrap().add(&mask.unwrap()).unwrap();
+        }
+        let gradients = loss.backward().unwrap();
+        let variables = variables.data().lock().unwrap();
+        for (parameter, var) in variables.iter().filter(|(parameter, _)| !parameter.contains("running_")) {
+            // HCFormer reads the tokens of the first three stages before their norms.
+            let unread = ["backbone.norm0", "backbone.norm1", "backbone.norm2"];
+            if name != "Mask2Former" && unread.iter().any(|norm| parameter.starts_with(norm)) {
+                continue;
+            }
+            let gradient =
+                gradients.get(var).unwrap_or_else(|| panic!("{name}: no gradient for {parameter}"));
+            assert_finite(&format!("{name}: {parameter}"), gradient);
+            let size = gradient.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(size > 0.0, "{name}: {parameter} has a gradient of zero");
+        }
+    }
+}
+
+#[test]
+fn training_updates_the_statistics_and_drops_what_the_seed_says() {
+    let config = nano(mask2former());
+    let variables = VarMap::new();
+    let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let segmenter = Segmenter::new(&config, &vb).unwrap();
+    let running_mean = || {
+        let all = variables.data().lock().unwrap();
+        all["backbone.patch_embed.bn.running_mean"].to_vec1::<f32>().unwrap()
+    };
+    let before = running_mean();
+    let input = noise(8, 64, 64);
+    let run = |seed| {
+        let output = segmenter.forward(&input, Phase::Training { seed }).unwrap();
+        output.prediction.class_logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+    assert_ne!(running_mean(), before);
+}
+
+#[test]
+fn wrong_inputs_are_errors() {
+    let model = Model::random("aff-mini", &Device::Cpu).unwrap();
+    for shape in [vec![1, 4, 32, 32], vec![3, 32, 32], vec![0, 3, 32, 32], vec![1, 3, 0, 32]] {
+        let input = Tensor::zeros(shape.clone(), DType::F32, &Device::Cpu).unwrap();
+        let error = model.features(&input).unwrap_err().to_string();
+        assert!(error.contains(&format!("{shape:?}")), "{error}");
+    }
+    let error = Model::random("aff-huge", &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("aff-huge") && error.contains("aff-mini"), "{error}");
+}
