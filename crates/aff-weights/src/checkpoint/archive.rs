@@ -102,6 +102,11 @@ fn find_directory<R: Read + Seek>(reader: &mut R, size: u64) -> Result<Entry, Ch
         return Err(archive_error("the directory at its end is missing: the file is cut off or damaged"));
     };
     let end = &tail[at..];
+    if end.len() != 22 + usize::from(u16_at(end, 20)?) {
+        return Err(archive_error(
+            "the directory at its end is not whole: the file is cut off or something follows it",
+        ));
+    }
     let mut count = u64::from(u16_at(end, 10)?);
     let mut directory = Entry { start: u64::from(u32_at(end, 16)?), length: u64::from(u32_at(end, 12)?) };
     if count == 0xffff || directory.start == 0xffff_ffff || directory.length == 0xffff_ffff {

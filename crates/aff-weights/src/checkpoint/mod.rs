@@ -92,10 +92,25 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`] says what is wrong with the file.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
-        let mut file = File::open(path)?;
+        let file = File::open(path)?;
         if file.metadata()?.is_dir() {
             return Err(CheckpointError::NotACheckpoint("a folder".to_owned()));
         }
+        Self::read_from(file)
+    }
+
+    /// As [`Self::read`], from anything that can be read at any place.
+    ///
+    /// ```
+    /// use std::io::Cursor;
+    ///
+    /// let error = aff_weights::Checkpoint::read_from(Cursor::new(b"# not a checkpoint")).unwrap_err();
+    /// assert!(error.to_string().contains("# not a checkpoi"));
+    /// ```
+    ///
+    /// # Errors
+    /// [`CheckpointError`] says what is wrong with it.
+    pub fn read_from(mut file: impl Read + Seek) -> Result<Self, CheckpointError> {
         let sha256 = sha256(&mut file)?;
         file.seek(SeekFrom::Start(0))?;
         let mut start = Vec::new();
@@ -113,11 +128,13 @@ impl Checkpoint {
             let problem = "a torch file from before 1.6 (load it with torch and save it again)";
             return Err(CheckpointError::NotACheckpoint(problem.to_owned()));
         }
-        if file.metadata()?.len() > LARGEST_PICKLE {
+        let rest = file.stream_position()?;
+        if file.seek(SeekFrom::End(0))? > LARGEST_PICKLE {
             return Err(CheckpointError::NotACheckpoint(format!(
                 "a pickle of more than {LARGEST_PICKLE} bytes"
             )));
         }
+        file.seek(SeekFrom::Start(rest))?;
         let mut bytes = start;
         file.read_to_end(&mut bytes)?;
         let pickle = Pickle::parse(&bytes)?;
@@ -126,7 +143,7 @@ impl Checkpoint {
     }
 }
 
-fn read_torch(file: File, sha256: String) -> Result<Checkpoint, CheckpointError> {
+fn read_torch(file: impl Read + Seek, sha256: String) -> Result<Checkpoint, CheckpointError> {
     let mut archive = Archive::open(file)?;
     let root = torch::root_folder(&archive)?;
     let bytes = torch::read_pickle(&mut archive, &root)?;
@@ -153,7 +170,7 @@ fn model(pickle: &Pickle<'_>) -> Result<Id, CheckpointError> {
     Ok(model)
 }
 
-fn sha256(file: &mut File) -> Result<String, CheckpointError> {
+fn sha256(file: &mut impl Read) -> Result<String, CheckpointError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
