@@ -76,6 +76,14 @@ pub enum WeightsError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// A model could not be had from the hub or its cache.
+    #[error("{model}: {problem}")]
+    Hub {
+        /// Name and revision.
+        model: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// A tensor could not be made or the network not be built.
     #[error("{0}")]
     Tensor(#[from] candle_core::Error),

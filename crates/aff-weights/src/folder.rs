@@ -14,7 +14,7 @@ use crate::{KeyReport, TensorShapes, WeightsError, expected_tensors, read_tensor
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// A folder with a configuration and weights.
 #[derive(Debug, Clone)]

@@ -11,6 +11,8 @@ pub mod checkpoint;
 pub mod convert;
 mod error;
 mod folder;
+#[cfg(feature = "hub")]
+mod hub;
 mod keys;
 mod presets;
 mod tensor_file;
@@ -19,6 +21,8 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use convert::{ConfigSource, ConvertOptions, ConvertReport, Overwrite, convert};
 pub use error::WeightsError;
 pub use folder::ModelFolder;
+#[cfg(feature = "hub")]
+pub use hub::Hub;
 pub use keys::{KeyReport, TensorShapes, expected_tensors};
 pub use presets::{Preset, published_models, random_weights};
 pub use tensor_file::{read_tensor_file, write_tensor_file};
