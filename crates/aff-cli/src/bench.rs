@@ -9,9 +9,12 @@ use autofocusformer::{Device, Model, Tensor, ops};
 /// Measure how long the network takes on an input of a given size
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// Folder of the model, or random:NAME for a published one with random weights
+    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, default_value = "main")]
+    revision: String,
     /// Height and width of the input in pixels
     #[arg(long, default_value_t = 512)]
     size: usize,
@@ -33,7 +36,7 @@ impl Bench {
             self.size > 0 && self.batch > 0 && self.runs > 0,
             "--size, --batch and --runs must be 1 or more"
         );
-        let model = Model::from_pretrained(&self.model, &Device::Cpu)?;
+        let model = Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?;
         let input = Tensor::randn(0_f32, 1.0, (self.batch, 3, self.size, self.size), &Device::Cpu)?;
         model.features(&input)?;
         let mut times = (0..self.runs)

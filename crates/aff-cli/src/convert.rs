@@ -19,6 +19,9 @@ pub struct Convert {
     /// YAML configuration of the published implementation
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Classification checkpoint whose backbone replaces that of the segmentation checkpoint
+    #[arg(long, value_name = "FILE")]
+    backbone: Option<PathBuf>,
     /// Read the written tensors again and compare every bit
     #[arg(long)]
     verify: bool,
@@ -40,6 +43,7 @@ impl Convert {
         };
         let report = convert(&ConvertOptions {
             checkpoint: self.checkpoint.clone(),
+            backbone: self.backbone.clone(),
             output: self.output.clone(),
             config,
             overwrite: if self.force { Overwrite::Replace } else { Overwrite::Refuse },

@@ -14,9 +14,12 @@ use autofocusformer::{Device, Model};
 pub struct Features {
     /// An image, or a safetensors file whose `pixel_values [B,3,H,W]` is used as it is
     source: PathBuf,
-    /// Folder of the model, or random:NAME for a published one with random weights
+    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, default_value = "main")]
+    revision: String,
     /// The safetensors file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -36,7 +39,7 @@ impl Features {
             "{}: is the source; give --output another file",
             self.output.display()
         );
-        let model = Model::from_pretrained(&self.model, &Device::Cpu)?;
+        let model = Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?;
         let features = model.features(&model.pixel_values(&self.source)?)?;
         write_tensor_file(&self.output, &features)?;
         println!("{}: {} tensors", self.output.display(), features.len());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use autofocusformer::models::config::SegmentationTask;
 use autofocusformer::vision::{self, RgbImage};
-use autofocusformer::{Device, Segmentation, Segmenter};
+use autofocusformer::{Device, Model, Segmentation, Segmenter};
 use clap::ValueEnum;
 
 /// Segment photos: an overlay, a label map and a JSON for each
@@ -16,9 +16,12 @@ pub struct Predict {
     /// Photos (JPEG, PNG, WebP, BMP or TIFF)
     #[arg(required = true, value_name = "PHOTO")]
     sources: Vec<PathBuf>,
-    /// Folder of the model, or random:NAME for a published one with random weights
+    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, default_value = "main")]
+    revision: String,
     /// Folder for the results
     #[arg(long, short, value_name = "FOLDER", default_value = "output")]
     output: PathBuf,
@@ -103,7 +106,8 @@ impl Predict {
     }
 
     fn segmenter(&self) -> Result<Segmenter> {
-        let mut segmenter = Segmenter::from_pretrained(&self.model, &Device::Cpu)?;
+        let mut segmenter =
+            Segmenter::try_from(Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?)?;
         let options = segmenter.options_mut();
         if let Some(task) = self.task {
             options.task = task.into();

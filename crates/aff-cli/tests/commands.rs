@@ -165,6 +165,46 @@ fn conversion_is_refused_where_a_model_is_and_forced_on_demand() {
 }
 
 #[test]
+fn a_classifiers_backbone_is_grafted_under_a_segmentation_head() {
+    let (folder, segmenter, classifier) = models();
+    let output = folder.path().join("grafted");
+    let mut command = aff();
+    command.arg("convert").arg(fixture("segment-nano/model_final.pth"));
+    command.arg("--config").arg(fixture("segment-nano/model.yaml")).arg("-o").arg(&output);
+    command.arg("--backbone").arg(fixture("classify-nano/checkpoint.pth")).assert().success();
+    let tensors = |folder: &Path| read_tensor_file(&folder.join("model.safetensors"), &Device::Cpu).unwrap();
+    let (grafted, segmenter, classifier) = (tensors(&output), tensors(&segmenter), tensors(&classifier));
+    let bits = |tensor: &autofocusformer::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let mut from_classifier = 0;
+    for (name, tensor) in &grafted {
+        let own = name.strip_prefix("backbone.").filter(|name| !name.starts_with("norm"));
+        let expected = own.map_or_else(|| &segmenter[name], |name| &classifier[name]);
+        assert_eq!(bits(tensor), bits(expected), "{name}");
+        from_classifier += usize::from(own.is_some());
+    }
+    assert!(from_classifier > 50 && from_classifier < grafted.len());
+
+    let mut command = aff();
+    command
+        .arg("convert")
+        .arg(fixture("classify-nano/checkpoint.pth"))
+        .arg("-o")
+        .arg(folder.path().join("other"));
+    let error = failure(command.arg("--backbone").arg(fixture("classify-nano/checkpoint.pth")));
+    assert!(error.contains("no segmentation checkpoint"), "{error}");
+}
+
+#[test]
+fn offline_models_that_are_not_cached_are_errors() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut command = aff();
+    command.env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", cache.path());
+    command.arg("bench").args(["--model", "nobody/nothing"]);
+    let error = failure(&mut command);
+    assert!(error.contains("nobody/nothing") && error.contains("HF_HUB_OFFLINE"), "{error}");
+}
+
+#[test]
 fn wrong_photos_are_errors() {
     let (folder, segmenter, _) = models();
     let text = folder.path().join("text.jpg");

@@ -1,6 +1,8 @@
 //! A model of either kind, as its folder says.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "hub")]
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use aff_model::classifier::Classifier;
@@ -16,6 +18,16 @@ use crate::Error;
 
 /// What the name of a model with random weights starts with.
 const RANDOM: &str = "random:";
+
+/// Whether a name can only be that of a model on the hub: no file of that name is here, and it is `organisation/name` where no folder
+/// `organisation` is.
+#[cfg(feature = "hub")]
+fn is_hub_id(path: &Path, id: &str) -> bool {
+    let mut parts = id.split('/');
+    let (organisation, name) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let is_plain = !organisation.is_empty() && !organisation.starts_with('.') && !name.is_empty();
+    is_plain && parts.next().is_none() && !path.exists() && !Path::new(organisation).exists()
+}
 
 /// A network with the configuration it was built from.
 #[derive(Debug, Clone)]
@@ -86,16 +98,38 @@ impl Model {
         Ok(Self { network, config, preprocessor, path, device: device.clone() })
     }
 
-    /// A model by what a user calls it: a folder, or `random:NAME` for a published model with random weights.
+    /// A model by what a user calls it: a folder, `random:NAME` for a published model with random weights, or, with the feature
+    /// `hub`, the name of a model on the Hugging Face hub.
     ///
     /// # Errors
-    /// As [`Self::load`] and [`Self::random`].
+    /// As [`Self::load`] and [`Self::random`], or if the hub has no such model.
     pub fn from_pretrained(model: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::from_pretrained_at(model, "main", device)
+    }
+
+    /// As [`Self::from_pretrained`], at a revision of the hub: a branch, a tag or a commit. Folders have none.
+    ///
+    /// # Errors
+    /// The same.
+    #[cfg_attr(not(feature = "hub"), allow(unused_variables, reason = "only the hub has revisions"))]
+    pub fn from_pretrained_at(
+        model: impl AsRef<Path>,
+        revision: &str,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let model = model.as_ref();
-        match model.to_str().and_then(|name| name.strip_prefix(RANDOM)) {
-            Some(name) => Self::random(name, device),
-            None => Self::load(model, device),
+        if let Some(name) = model.to_str().and_then(|name| name.strip_prefix(RANDOM)) {
+            return Self::random(name, device);
         }
+        #[cfg(feature = "hub")]
+        if let Some(id) = model.to_str().filter(|id| is_hub_id(model, id)) {
+            let hub = aff_weights::Hub {
+                progress: std::io::stderr().is_terminal(),
+                ..aff_weights::Hub::from_env()
+            };
+            return Self::load(hub.fetch(id, revision)?, device);
+        }
+        Self::load(model, device)
     }
 
     /// The network.

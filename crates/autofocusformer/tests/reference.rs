@@ -35,6 +35,7 @@ fn converted(checkpoint: &str, config: ConfigSource) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let options = ConvertOptions {
         checkpoint: fixture(checkpoint),
+        backbone: None,
         output: folder.path().join("model"),
         config,
         overwrite: Overwrite::Refuse,

@@ -34,6 +34,8 @@ const CARD: &str = "README.md";
 pub struct ConvertOptions {
     /// A classification `.pth`, a segmentation `.pth` or a detectron2 `.pkl`.
     pub checkpoint: PathBuf,
+    /// A classification checkpoint whose backbone replaces that of the segmentation checkpoint.
+    pub backbone: Option<PathBuf>,
     /// The model folder to make.
     pub output: PathBuf,
     /// Where what the shapes do not say comes from.
@@ -92,9 +94,11 @@ struct Configured {
 /// over, or the folder cannot be written.
 pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, WeightsError> {
     check_output(options)?;
-    let checkpoint = Checkpoint::read(&options.checkpoint)
-        .map_err(|source| WeightsError::Checkpoint { path: options.checkpoint.clone(), source })?;
-    let (tensors, left_out) = weights(&checkpoint)?;
+    let checkpoint = read(&options.checkpoint)?;
+    let (mut tensors, left_out) = weights(&checkpoint)?;
+    if let Some(backbone) = &options.backbone {
+        graft(&mut tensors, &weights(&read(backbone)?)?.0, &options.checkpoint, backbone)?;
+    }
     let shapes: TensorShapes =
         tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
 
@@ -153,6 +157,40 @@ fn weights(checkpoint: &Checkpoint) -> Result<(BTreeMap<String, Tensor>, Vec<Str
     Ok((weights, left_out))
 }
 
+fn read(path: &Path) -> Result<Checkpoint, WeightsError> {
+    Checkpoint::read(path).map_err(|source| WeightsError::Checkpoint { path: path.to_path_buf(), source })
+}
+
+/// Replaces the backbone of a segmenter by that of a classifier, tensor by tensor; the classifier's norm and head have no place
+/// in a segmenter.
+fn graft(
+    segmenter: &mut BTreeMap<String, Tensor>,
+    classifier: &BTreeMap<String, Tensor>,
+    head: &Path,
+    backbone: &Path,
+) -> Result<(), WeightsError> {
+    if !segmenter.keys().any(|name| name.starts_with("sem_seg_head.")) {
+        let problem =
+            "is no segmentation checkpoint; --backbone grafts a classifier's backbone under the head of one";
+        return Err(WeightsError::convert(head, problem));
+    }
+    let is_backbone = |name: &str| name.starts_with("patch_embed.") || name.starts_with("layers.");
+    let shapes = |tensors: &BTreeMap<String, Tensor>, prefix: &str| -> TensorShapes {
+        let own = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+        own.filter(|(name, _)| is_backbone(name))
+            .map(|(name, tensor)| (name.to_owned(), tensor.dims().to_vec()))
+            .collect()
+    };
+    let report = KeyReport::compare(&shapes(classifier, ""), &shapes(segmenter, "backbone."));
+    if !report.is_empty() {
+        return Err(WeightsError::Keys { path: backbone.to_path_buf(), report });
+    }
+    for (name, tensor) in classifier.iter().filter(|(name, _)| is_backbone(name)) {
+        segmenter.insert(format!("backbone.{name}"), tensor.clone());
+    }
+    Ok(())
+}
+
 /// Compares the tensors with those of the network that the configuration describes.
 fn check_tensors(config: &ModelConfig, shapes: &TensorShapes, path: &Path) -> Result<(), WeightsError> {
     let expected = match config.architecture() {
@@ -177,6 +215,11 @@ fn write_folder(
     let card = card::model_card(&options.checkpoint, checkpoint, &configured.model);
 
     std::fs::create_dir_all(output).map_err(WeightsError::io(output, "make the folder"))?;
+    // An earlier conversion stops being a model before any of its files changes.
+    if output.join(CONFIG).exists() {
+        std::fs::remove_file(output.join(CONFIG))
+            .map_err(WeightsError::io(output, "replace the earlier conversion in"))?;
+    }
     // The configuration comes last: a folder without one is no model, so that a broken run leaves none behind.
     write_tensor_file(&output.join(WEIGHTS), tensors)?;
     write_file(&output.join(PREPROCESSOR), preprocessor.as_bytes())?;
