@@ -35,7 +35,7 @@ impl Classifier {
         Ok(Self {
             backbone: Backbone::new(&config.backbone_config, vb)?,
             norm: LayerNorm::new(channels, &vb.pp("norm"))?,
-            head: backbone_linear(channels, config.num_classes(), vb.pp("head"))?,
+            head: backbone_linear(channels, config.num_classes(), &vb.pp("head"))?,
         })
     }
 

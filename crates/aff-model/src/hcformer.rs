@@ -63,7 +63,7 @@ impl HcFormerHead {
         Ok(Self {
             input_proj: LinearNorm::new(embed_dims[3], width, &vb.pp("input_proj"))?,
             encoder,
-            mask_features: linear(width, config.mask_feature_size, vb.pp("mask_features"))?,
+            mask_features: linear(width, config.mask_feature_size, &vb.pp("mask_features"))?,
             predictor: Mask2FormerDecoder::new(sizes, &vb.pp("predictor"))?,
             assignments,
             width,
@@ -158,9 +158,9 @@ impl Assignment {
         let (fine, coarse) = (embed_dims[stage], embed_dims[stage + 1]);
         Ok(Self {
             fine_norm: LayerNorm::new(fine, &vb.pp("fine_norm"))?,
-            fine: linear_no_bias(fine, config.assignment_dim, vb.pp("fine"))?,
+            fine: linear_no_bias(fine, config.assignment_dim, &vb.pp("fine"))?,
             coarse_norm: LayerNorm::new(coarse, &vb.pp("coarse_norm"))?,
-            coarse: linear_no_bias(coarse, config.assignment_dim, vb.pp("coarse"))?,
+            coarse: linear_no_bias(coarse, config.assignment_dim, &vb.pp("coarse"))?,
             temperature: vb.get_with_hints(1, "tau", Init::Const(INITIAL_TEMPERATURE))?,
             position_weight: vb.get_with_hints(5, "position_weight", Init::Const(0.0))?,
             neighbors: config.assignment_neighbors,

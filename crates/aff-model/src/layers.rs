@@ -64,20 +64,20 @@ impl Module for Linear {
 
 /// Parameters `weight [output,input]`, initially uniform after Glorot, and `bias [output]`, initially 0: as in the decoders of
 /// Mask2Former.
-pub(crate) fn linear(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
-    let layer = linear_no_bias(input, output, vb.clone())?;
+pub(crate) fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
+    let layer = linear_no_bias(input, output, vb)?;
     Ok(Linear { bias: Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?), ..layer })
 }
 
 /// As [`linear`], without a bias.
-pub(crate) fn linear_no_bias(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+pub(crate) fn linear_no_bias(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
     let bound = (6.0 / (input + output) as f64).sqrt();
     let init = Init::Uniform { lo: -bound, up: bound };
     Ok(Linear::new(vb.get_with_hints((output, input), "weight", init)?, None))
 }
 
 /// As [`linear`], the weight initially normal with deviation 0.02: as in vision transformers.
-pub(crate) fn backbone_linear(input: usize, output: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+pub(crate) fn backbone_linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
     let init = Init::Randn { mean: 0.0, stdev: 0.02 };
     let weight = vb.get_with_hints((output, input), "weight", init)?;
     Ok(Linear::new(weight, Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?)))
@@ -93,7 +93,7 @@ pub(crate) struct LinearNorm {
 impl LinearNorm {
     /// Parameters `0.*` and `1.*`, as of a sequence of two modules.
     pub(crate) fn new(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        Ok(Self { linear: linear(input, output, vb.pp("0"))?, norm: LayerNorm::new(output, &vb.pp("1"))? })
+        Ok(Self { linear: linear(input, output, &vb.pp("0"))?, norm: LayerNorm::new(output, &vb.pp("1"))? })
     }
 }
 
@@ -115,8 +115,8 @@ impl FeedForward {
     /// Parameters `linear1`, `linear2` and the norm under the given name.
     pub(crate) fn new(width: usize, hidden: usize, norm: &str, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
-            linear1: linear(width, hidden, vb.pp("linear1"))?,
-            linear2: linear(hidden, width, vb.pp("linear2"))?,
+            linear1: linear(width, hidden, &vb.pp("linear1"))?,
+            linear2: linear(hidden, width, &vb.pp("linear2"))?,
             norm: LayerNorm::new(width, &vb.pp(norm))?,
         })
     }
@@ -144,10 +144,10 @@ const WEIGHT_CHANNELS: usize = 4;
 impl PointConv {
     pub(crate) fn new(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
-            position_linear: linear(5, WEIGHT_CHANNELS, vb.pp("weight_net.0"))?,
+            position_linear: linear(5, WEIGHT_CHANNELS, &vb.pp("weight_net.0"))?,
             position_norm: LayerNorm::new(WEIGHT_CHANNELS, &vb.pp("weight_net.1"))?,
             norm: LayerNorm::new(WEIGHT_CHANNELS * input, &vb.pp("norm"))?,
-            linear: linear(WEIGHT_CHANNELS * input, output, vb.pp("linear"))?,
+            linear: linear(WEIGHT_CHANNELS * input, output, &vb.pp("linear"))?,
         })
     }
 

@@ -48,8 +48,8 @@ impl Block {
             norm1: LayerNorm::new(channels, &vb.pp("norm1"))?,
             attention: Attention::new(channels, config.num_heads[stage], &vb.pp("attn"))?,
             norm2: LayerNorm::new(channels, &vb.pp("norm2"))?,
-            fc1: backbone_linear(channels, hidden, vb.pp("mlp.fc1"))?,
-            fc2: backbone_linear(hidden, channels, vb.pp("mlp.fc2"))?,
+            fc1: backbone_linear(channels, hidden, &vb.pp("mlp.fc1"))?,
+            fc2: backbone_linear(hidden, channels, &vb.pp("mlp.fc2"))?,
             layer_scale: layer_scale.transpose()?,
             drop_path_rate: config.drop_path_rate_at(place),
             place,
@@ -89,16 +89,16 @@ struct Attention {
 
 impl Attention {
     fn new(channels: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        let position = backbone_linear(5, heads, vb.pp("pos_embed"))?;
+        let position = backbone_linear(5, heads, &vb.pp("pos_embed"))?;
         let blank = |name| vb.get_with_hints(channels, name, Init::Randn { mean: 0.0, stdev: 0.02 });
         Ok(Self {
-            q: backbone_linear(channels, channels, vb.pp("q"))?,
-            kv: backbone_linear(channels, 2 * channels, vb.pp("kv"))?,
+            q: backbone_linear(channels, channels, &vb.pp("q"))?,
+            kv: backbone_linear(channels, 2 * channels, &vb.pp("kv"))?,
             position_weight: position.weight().clone(),
             position_bias: vb.get(heads, "pos_embed.bias")?,
             blank_key: blank("blank_k")?,
             blank_value: blank("blank_v")?,
-            proj: backbone_linear(channels, channels, vb.pp("proj"))?,
+            proj: backbone_linear(channels, channels, &vb.pp("proj"))?,
         })
     }
 

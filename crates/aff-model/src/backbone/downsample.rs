@@ -39,7 +39,7 @@ impl Downsample {
     pub(super) fn new(config: &BackboneConfig, stage: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         let channels = config.embed_dims[stage];
         Ok(Self {
-            prob_net: backbone_linear(channels, 1, vb.pp("prob_net"))?,
+            prob_net: backbone_linear(channels, 1, &vb.pp("prob_net"))?,
             merge: PointConv::new(channels, config.embed_dims[stage + 1], &vb.pp("downsample"))?,
             options: SelectionOptions {
                 stride: 2 << stage,

@@ -24,7 +24,7 @@ impl Attention {
         let init = Init::Uniform { lo: -bound, up: bound };
         let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", init)?;
         let bias = vb.get_with_hints(3 * width, "in_proj_bias", candle_nn::init::ZERO)?;
-        Ok(Self { weight, bias, out_proj: linear(width, width, vb.pp("out_proj"))?, heads })
+        Ok(Self { weight, bias, out_proj: linear(width, width, &vb.pp("out_proj"))?, heads })
     }
 
     /// `query [B,Q,C]`, `key` and `value [B,N,C]`, `blocked [B,Q,N]` u8 (1 where a query may not look) -> `[B,Q,C]`.

@@ -76,11 +76,11 @@ impl Mask2FormerDecoder {
             level_embed: embedding(sizes.levels, "level_embed")?,
             layers,
             decoder_norm: LayerNorm::new(width, &vb.pp("decoder_norm"))?,
-            class_embed: linear(width, sizes.classes + 1, vb.pp("class_embed"))?,
+            class_embed: linear(width, sizes.classes + 1, &vb.pp("class_embed"))?,
             mask_embed: [
-                linear(width, width, mlp.pp(0))?,
-                linear(width, width, mlp.pp(1))?,
-                linear(width, sizes.mask_features, mlp.pp(2))?,
+                linear(width, width, &mlp.pp(0))?,
+                linear(width, width, &mlp.pp(1))?,
+                linear(width, sizes.mask_features, &mlp.pp(2))?,
             ],
         })
     }

@@ -73,7 +73,7 @@ impl PixelDecoder {
             adapter: LinearNorm::new(embed_dims[0], hidden, &vb.pp("adapter_1"))?,
             fine: PointConv::new(hidden, hidden, &vb.pp("layer_1.0"))?,
             fine_norm: LayerNorm::new(hidden, &vb.pp("layer_1.1"))?,
-            mask_features: linear(hidden, config.mask_feature_size, vb.pp("mask_features"))?,
+            mask_features: linear(hidden, config.mask_feature_size, &vb.pp("mask_features"))?,
             hidden,
         })
     }
