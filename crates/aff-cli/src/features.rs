@@ -6,6 +6,8 @@ use anyhow::{Result, ensure};
 use autofocusformer::weights::write_tensor_file;
 use autofocusformer::{Device, Model};
 
+use crate::is_same_file;
+
 /// Write the raw outputs of the network as a safetensors file
 ///
 /// A classifier gives `logits` and `stage1` to `stage4`, a segmenter `pred_logits`, `pred_masks` (at the stride-4 canvas)
@@ -31,11 +33,8 @@ impl Features {
     /// # Errors
     /// If the model or the source cannot be read, or the file not be written.
     pub fn run(&self) -> Result<()> {
-        let same = |a: &PathBuf, b: &PathBuf| {
-            a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
-        };
         ensure!(
-            !same(&self.source, &self.output),
+            !is_same_file(&self.source, &self.output),
             "{}: is the source; give --output another file",
             self.output.display()
         );

@@ -7,13 +7,22 @@
 #![allow(clippy::print_stdout, reason = "a command talks to its user")]
 
 pub mod bench;
+pub mod classify;
 pub mod convert;
 pub mod features;
+pub mod info;
 pub mod predict;
+mod sources;
+pub mod tokens;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use autofocusformer::weights::published_models;
+
+/// Whether two paths name one file that exists.
+pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
+    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
+}
 
 /// The files of `models/`: for each published model its `config.json` and `preprocessor_config.json`, as a path below that folder and
 /// the text.

@@ -5,7 +5,10 @@
 
 use std::process::ExitCode;
 
-use aff_cli::{bench::Bench, convert::Convert, features::Features, predict::Predict};
+use aff_cli::{
+    bench::Bench, classify::Classify, convert::Convert, features::Features, info::Info, predict::Predict,
+    tokens::Tokens,
+};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -20,8 +23,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Predict(Predict),
+    Classify(Classify),
+    Tokens(Tokens),
     Features(Features),
     Convert(Convert),
+    Info(Info),
     Bench(Bench),
 }
 
@@ -30,6 +36,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match Arguments::parse().command {
         Command::Predict(predict) => predict.run(),
+        Command::Classify(classify) => classify.run(),
+        Command::Tokens(tokens) => tokens.run(),
+        Command::Info(info) => info.run(),
         Command::Features(features) => features.run(),
         Command::Convert(convert) => convert.run(),
         Command::Bench(bench) => bench.run(),

@@ -1,19 +1,22 @@
 //! `aff predict`: photos in, overlays, label maps and JSON out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use autofocusformer::models::config::SegmentationTask;
-use autofocusformer::vision::{self, RgbImage};
+use autofocusformer::vision;
 use autofocusformer::{Device, Model, Segmentation, Segmenter};
 use clap::ValueEnum;
+
+use crate::is_same_file;
+use crate::sources::{self, Source};
 
 /// Segment photos: an overlay, a label map and a JSON for each
 #[derive(Debug, clap::Args)]
 pub struct Predict {
-    /// Photos (JPEG, PNG, WebP, BMP or TIFF)
+    /// Photos (JPEG, PNG, WebP, BMP or TIFF), folders of them, patterns such as 'photos/*.jpg', or - for standard input
     #[arg(required = true, value_name = "PHOTO")]
     sources: Vec<PathBuf>,
     /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
@@ -78,7 +81,7 @@ impl Predict {
     /// If the model cannot be loaded, two photos would have the same results, a photo cannot be read or a result not be
     /// written. Photos before the one that failed keep their results.
     pub fn run(&self) -> Result<()> {
-        let stems = self.stems()?;
+        let sources = sources::expand(&self.sources)?;
         let start = Instant::now();
         let segmenter = self.segmenter()?;
         let loaded = start.elapsed();
@@ -86,14 +89,14 @@ impl Predict {
             .with_context(|| format!("{}: cannot make the folder for the results", self.output.display()))?;
 
         let mut timings = Timings::default();
-        for (source, stem) in self.sources.iter().zip(&stems) {
-            let segments = self.predict(&segmenter, source, stem, &mut timings)?;
-            self.say(&format!("{}: {segments}", source.display()));
+        for source in &sources {
+            let segments = self.predict(&segmenter, source, &mut timings)?;
+            self.say(&format!("{}: {segments}", source.path.display()));
         }
         let Timings { decode, segment, write } = timings;
         self.say(&format!(
             "{} photos into {}; load {loaded:.2?}, decode {decode:.2?}, segment {segment:.2?}, write {write:.2?}",
-            self.sources.len(),
+            sources.len(),
             self.output.display()
         ));
         Ok(())
@@ -126,33 +129,10 @@ impl Predict {
         Ok(segmenter)
     }
 
-    /// Names of the results of each photo, without extension; no two may be the same.
-    fn stems(&self) -> Result<Vec<String>> {
-        let mut seen = BTreeSet::new();
-        let stem = |source: &PathBuf| {
-            let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-            let stem = stem.with_context(|| format!("{}: not the name of a photo", source.display()))?;
-            if !seen.insert(stem.clone()) {
-                bail!(
-                    "{}: another photo is named {stem:?} as well; their results would overwrite each other",
-                    source.display()
-                );
-            }
-            Ok(stem)
-        };
-        self.sources.iter().map(stem).collect()
-    }
-
     /// Segments one photo; returns a line about what was found.
-    fn predict(
-        &self,
-        segmenter: &Segmenter,
-        source: &Path,
-        stem: &str,
-        timings: &mut Timings,
-    ) -> Result<String> {
+    fn predict(&self, segmenter: &Segmenter, source: &Source, timings: &mut Timings) -> Result<String> {
         let start = Instant::now();
-        let image: RgbImage = vision::open(source)?;
+        let image = source.open()?;
         timings.decode += start.elapsed();
 
         let start = Instant::now();
@@ -160,10 +140,18 @@ impl Predict {
         timings.segment += start.elapsed();
 
         let start = Instant::now();
-        let path = |suffix: &str| self.output.join(format!("{stem}.{suffix}"));
-        vision::write_png(path("overlay.png"), &segmentation.overlay(&image)?)?;
-        segmentation.write_map(path("map.png"))?;
-        segmentation.write_json(path("json"))?;
+        let path = |suffix: &str| {
+            let path = self.output.join(format!("{}.{suffix}", source.stem));
+            ensure!(
+                !is_same_file(&source.path, &path),
+                "{}: is the source; give --output another folder",
+                path.display()
+            );
+            Ok(path)
+        };
+        vision::write_png(path("overlay.png")?, &segmentation.overlay(&image)?)?;
+        segmentation.write_map(path("map.png")?)?;
+        segmentation.write_json(path("json")?)?;
         timings.write += start.elapsed();
         Ok(summary(&segmentation))
     }

@@ -334,3 +334,77 @@ fn an_output_that_cannot_be_made_is_an_error() {
     command.arg("predict").arg(photo()).arg("--model").arg(&segmenter).arg("-o").arg(file.join("out"));
     assert!(failure(&mut command).contains("cannot make the folder"));
 }
+
+#[test]
+fn folders_patterns_and_standard_input_are_sources() {
+    let (folder, segmenter, _) = models();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    std::fs::write(photos.join("notes.txt"), "not a photo").unwrap();
+    for name in ["b.jpg", "a.jpg"] {
+        std::fs::copy(photo(), photos.join(name)).unwrap();
+    }
+    let run = |source: &str, output: &str| {
+        let mut command = aff();
+        command
+            .arg("predict")
+            .arg(source)
+            .arg("--model")
+            .arg(&segmenter)
+            .arg("-o")
+            .arg(folder.path().join(output));
+        command
+    };
+    run(photos.to_str().unwrap(), "folder").assert().success();
+    run(photos.join("a*.jpg").to_str().unwrap(), "pattern").assert().success();
+    run("-", "stdin").write_stdin(std::fs::read(photo()).unwrap()).assert().success();
+    let exists = |path: &str| folder.path().join(path).exists();
+    assert!(exists("folder/a.json") && exists("folder/b.overlay.png") && !exists("folder/notes.json"));
+    assert!(exists("pattern/a.json") && !exists("pattern/b.json"));
+    assert!(exists("stdin/stdin.json"));
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert!(failure(&mut run(empty.to_str().unwrap(), "out")).contains("no photo in this folder"));
+    assert!(failure(&mut run(photos.join("z*.jpg").to_str().unwrap(), "out")).contains("no file matches"));
+    assert!(failure(run("-", "out").write_stdin("text")).contains("standard input"));
+}
+
+#[test]
+fn tokens_are_drawn_for_both_kinds_of_model() {
+    let (folder, segmenter, classifier) = models();
+    for (model, panels, clusters) in [(&segmenter, 5, false), (&classifier, 4, false), (&classifier, 4, true)]
+    {
+        let output = folder.path().join("tokens.png");
+        let mut command = aff();
+        command.arg("tokens").arg(photo()).arg("--model").arg(model).arg("-o").arg(&output);
+        command.args(clusters.then_some("--clusters")).assert().success();
+        let picture = vision::open(&output).unwrap();
+        assert_eq!(picture.dimensions(), (panels * (640 + 8) - 8, 427));
+    }
+}
+
+#[test]
+fn classes_and_facts_are_printed() {
+    let (_folder, segmenter, classifier) = models();
+    let mut command = aff();
+    command.arg("classify").arg(photo()).arg("--model").arg(&classifier).args(["--top", "3", "--json"]);
+    let output = command.assert().success().get_output().stdout.clone();
+    let found: Value = serde_json::from_slice(&output).unwrap();
+    let scores: Vec<f64> =
+        found.as_array().unwrap().iter().map(|class| class["score"].as_f64().unwrap()).collect();
+    assert!(scores.len() == 3 && scores.is_sorted_by(|a, b| a >= b));
+    let error = failure(aff().arg("classify").arg(photo()).arg("--model").arg(&segmenter));
+    assert!(error.contains("is a segmenter, not a classifier"), "{error}");
+
+    let output = aff()
+        .arg("info")
+        .arg("random:aff-mini")
+        .args(["--size", "224"])
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let text = String::from_utf8(output).unwrap();
+    assert!(text.contains("6754451") && text.contains("1000 classes"), "{text}");
+}

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod decode;
+mod dots;
 mod error;
 mod files;
 mod label_map;
@@ -21,9 +22,10 @@ mod segment;
 mod size;
 
 pub use decode::{MAX_BYTES, MAX_PIXELS, decode, open};
+pub use dots::draw_dots;
 pub use error::VisionError;
 pub use files::{write_atomically, write_json, write_png};
-pub use image::RgbImage;
+pub use image::{Rgb, RgbImage};
 pub use label_map::LabelMap;
 #[cfg(feature = "overlay")]
 pub use overlay::{OverlayOptions, Region, Regions, class_color, overlay};

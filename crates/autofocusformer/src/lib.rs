@@ -6,9 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod classifier;
 mod error;
 mod model;
 mod segmenter;
+mod tokens;
 
 pub use aff_geometry as geometry;
 pub use aff_model as models;
@@ -17,6 +19,8 @@ pub use aff_vision as vision;
 pub use aff_weights as weights;
 pub use candle_core::{Device, Tensor};
 
+pub use classifier::{Classification, Classifier};
 pub use error::Error;
 pub use model::{Model, Network};
 pub use segmenter::{SegmentOptions, Segmentation, Segmenter, Segments};
+pub use tokens::StageTokens;

@@ -11,7 +11,7 @@ use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter::Segmenter;
 use aff_model::{Phase, Tokens};
 use aff_vision::{PixelValues, PreprocessorConfig};
-use aff_weights::{ModelFolder, published_models, random_weights, read_tensor_file};
+use aff_weights::{ModelFolder, expected_tensors, published_models, random_weights, read_tensor_file};
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
 use crate::Error;
@@ -135,6 +135,20 @@ impl Model {
     /// The network.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Number of trained numbers.
+    ///
+    /// # Errors
+    /// [`Error::Network`] if the network cannot be built.
+    pub fn num_parameters(&self) -> Result<usize, Error> {
+        let config = &self.config;
+        let shapes = match &self.network {
+            Network::Classifier(_) => expected_tensors(|vb| Classifier::new(config, &vb))?,
+            Network::Segmenter(_) => expected_tensors(|vb| Segmenter::new(config, &vb))?,
+        };
+        let trained = shapes.iter().filter(|(name, _)| !name.contains(".running_"));
+        Ok(trained.map(|(_, shape)| shape.iter().product::<usize>()).sum())
     }
 
     /// What `config.json` says.

@@ -1,0 +1,86 @@
+//! `aff tokens`: a picture of where the network looks.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use autofocusformer::vision::{self, ImageSize, OverlayOptions, Regions, RgbImage};
+use autofocusformer::{Device, Model, Network, Segmenter, StageTokens};
+
+use crate::is_same_file;
+
+/// Draw the tokens of each stage on the photo, and the segmentation beside them
+///
+/// From left to right the four stages; dots are the tokens that the stage works on, coloured by their importance from blue to red
+/// (white in the last stage, where nothing is chosen). A segmenter adds its overlay.
+#[derive(Debug, clap::Args)]
+pub struct Tokens {
+    /// A photo (JPEG, PNG, WebP, BMP or TIFF)
+    #[arg(value_name = "PHOTO")]
+    source: PathBuf,
+    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, default_value = "main")]
+    revision: String,
+    /// The picture to write (PNG)
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Draw the clusters as coloured cells instead of dots
+    #[arg(long)]
+    clusters: bool,
+}
+
+impl Tokens {
+    /// Runs the network and writes the picture.
+    ///
+    /// # Errors
+    /// If the model or the photo cannot be read, or the picture not be written.
+    pub fn run(&self) -> Result<()> {
+        ensure!(
+            !is_same_file(&self.source, &self.output),
+            "{}: is the source; give --output another file",
+            self.output.display()
+        );
+        let model = Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?;
+        let photo = vision::open(&self.source)?;
+        let stages = model.tokens(&photo)?;
+        let mut panels = stages.iter().map(|stage| self.panel(&photo, stage)).collect::<Result<Vec<_>>>()?;
+        if matches!(model.network(), Network::Segmenter(_)) {
+            panels.push(Segmenter::try_from(model)?.segment(&photo)?.overlay(&photo)?);
+        }
+        vision::write_png(&self.output, &side_by_side(&panels))?;
+        let counts: Vec<String> = stages.iter().map(|stage| stage.points.len().to_string()).collect();
+        println!("{}: {} tokens", self.output.display(), counts.join(", "));
+        Ok(())
+    }
+
+    fn panel(&self, photo: &RgbImage, stage: &StageTokens) -> Result<RgbImage> {
+        if self.clusters {
+            let cells = stage.cells(ImageSize::of(photo))?;
+            let options = OverlayOptions { captions: false, legend: false, ..OverlayOptions::default() };
+            return Ok(vision::overlay(photo, &Regions::of_labels(&cells, &[]), &options)?);
+        }
+        let mut panel = photo.clone();
+        // Half the distance that tokens would have if they were spread evenly, but no more than a dot needs.
+        let share = f64::from(photo.width()) * f64::from(photo.height()) / stage.points.len().max(1) as f64;
+        let radius =
+            (share.sqrt() * 0.3).clamp(0.7, f64::from(photo.width().max(photo.height())) / 150.0 + 0.7);
+        vision::draw_dots(&mut panel, &stage.points, stage.scores.as_deref(), radius as f32)?;
+        Ok(panel)
+    }
+}
+
+/// Pictures of one size in a row, with a gap between.
+fn side_by_side(panels: &[RgbImage]) -> RgbImage {
+    const GAP: u32 = 8;
+    let (width, height) = panels.first().map_or((1, 1), RgbImage::dimensions);
+    let count = panels.len() as u32;
+    let mut picture = RgbImage::from_pixel(count * (width + GAP) - GAP, height, vision::Rgb([255; 3]));
+    for (place, panel) in (0..).zip(panels) {
+        for (x, y, pixel) in panel.enumerate_pixels() {
+            picture.put_pixel(place * (width + GAP) + x, y, *pixel);
+        }
+    }
+    picture
+}

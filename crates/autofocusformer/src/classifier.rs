@@ -1,0 +1,92 @@
+//! Photos in, classes out.
+
+use std::path::Path;
+
+use aff_model::{Phase, classifier};
+use aff_vision::{PreprocessorConfig, RgbImage};
+use candle_core::{DType, Device};
+use serde::Serialize;
+
+use crate::Error;
+use crate::model::{Model, Network, to_tensor};
+
+/// A classification network with everything around it.
+///
+/// ```
+/// use autofocusformer::{Classifier, Device, vision};
+///
+/// // Random weights: the classes mean nothing.
+/// let classifier = Classifier::from_pretrained("random:aff-mini", &Device::Cpu)?;
+/// let best = classifier.classify(&vision::RgbImage::new(64, 48), 5)?;
+/// assert_eq!(best.len(), 5);
+/// assert!(best[0].score >= best[1].score);
+/// # Ok::<(), autofocusformer::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    network: classifier::Classifier,
+    preprocessor: PreprocessorConfig,
+    labels: Vec<String>,
+    device: Device,
+}
+
+/// A class and how probable it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Classification {
+    /// The class.
+    pub label_id: u32,
+    /// Its name.
+    pub label: String,
+    /// Its probability.
+    pub score: f32,
+}
+
+impl Classifier {
+    /// Loads a classifier, by what [`Model::from_pretrained`] takes.
+    ///
+    /// # Errors
+    /// What that returns; [`Error::WrongArchitecture`] if the model is a segmenter, [`Error::NoPreprocessor`] if its folder does not say
+    /// how images become the network's input.
+    pub fn from_pretrained(model: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Model::from_pretrained(model, device)?.try_into()
+    }
+
+    /// The most probable classes of a photo, best first, at most `count`; ties by class.
+    ///
+    /// # Errors
+    /// [`Error::Vision`] for an empty photo, [`Error::Network`] if the network fails.
+    pub fn classify(&self, photo: &RgbImage, count: usize) -> Result<Vec<Classification>, Error> {
+        let input = to_tensor(&self.preprocessor.apply(photo)?, &self.device)?;
+        let logits = self.network.forward(&input, Phase::Inference)?.logits;
+        let scores: Vec<f32> =
+            aff_ops::softmax_last_dim(&logits)?.to_dtype(DType::F32)?.squeeze(0)?.to_vec1()?;
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        let classification = |&class: &usize| Classification {
+            label_id: class as u32,
+            label: self.labels[class].clone(),
+            score: scores[class],
+        };
+        Ok(order.iter().take(count).map(classification).collect())
+    }
+}
+
+impl TryFrom<Model> for Classifier {
+    type Error = Error;
+
+    fn try_from(model: Model) -> Result<Self, Error> {
+        let Network::Classifier(network) = model.network() else {
+            return Err(Error::WrongArchitecture {
+                path: model.path().to_path_buf(),
+                expected: "classifier",
+                found: "segmenter",
+            });
+        };
+        Ok(Self {
+            network: network.as_ref().clone(),
+            preprocessor: model.preprocessor()?.clone(),
+            labels: model.config().id2label.values().cloned().collect(),
+            device: model.device().clone(),
+        })
+    }
+}
