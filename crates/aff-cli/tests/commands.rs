@@ -211,11 +211,13 @@ fn wrong_photos_are_errors() {
     std::fs::write(&text, "not an image").unwrap();
     let empty = folder.path().join("empty.png");
     std::fs::write(&empty, "").unwrap();
+    let empty_folder = folder.path().join("empty_folder");
+    std::fs::create_dir(&empty_folder).unwrap();
     let cut = folder.path().join("cut.jpg");
     std::fs::write(&cut, &std::fs::read(photo()).unwrap()[..20_000]).unwrap();
     for (source, part) in [
         (folder.path().join("missing.jpg"), "there is no such file"),
-        (folder.path().to_path_buf(), "it is a folder"),
+        (empty_folder, "no photo in this folder"),
         (text, "is not an image"),
         (empty, "it is empty"),
         (cut, "the file ends before the picture does"),
