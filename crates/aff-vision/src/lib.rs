@@ -10,6 +10,7 @@ mod decode;
 mod dots;
 mod error;
 mod files;
+mod formats;
 mod label_map;
 #[cfg(feature = "overlay")]
 mod overlay;
@@ -25,6 +26,7 @@ pub use decode::{MAX_BYTES, MAX_PIXELS, decode, open};
 pub use dots::draw_dots;
 pub use error::VisionError;
 pub use files::{write_atomically, write_json, write_png};
+pub use formats::{CITYSCAPES_LABEL_IDS, CocoInstance, CocoPanoptic, CocoSegment, coco_instances};
 pub use image::{Rgb, RgbImage};
 pub use label_map::LabelMap;
 #[cfg(feature = "overlay")]

@@ -68,8 +68,8 @@ fn length(edge: f64) -> u32 {
 impl PreprocessorConfig {
     /// Resizes, crops, rescales, normalises and pads `image`, each step as the configuration says.
     ///
-    /// Resizing is Pillow's: the filter is widened when the picture shrinks (antialiasing). Values differ from
-    /// Pillow's by at most 1/255 before normalisation.
+    /// Resizing is Pillow's: the filter is widened when the picture shrinks (antialiasing). Bilinear values differ from
+    /// Pillow's by at most 1/255 before normalisation, bicubic ones by 3/255.
     ///
     /// # Errors
     /// A configuration that [`validate`](Self::validate) refuses, an empty image, or a resize to more than
@@ -93,13 +93,20 @@ impl PreprocessorConfig {
     /// # }
     /// ```
     pub fn apply(&self, image: &RgbImage) -> Result<PixelValues, VisionError> {
+        self.apply_to_size(image, self.size.size_for(ImageSize::of(image)))
+    }
+
+    /// As [`apply`](Self::apply), resizing (if the configuration resizes at all) to a given size instead of the configured one.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn apply_to_size(&self, image: &RgbImage, size: ImageSize) -> Result<PixelValues, VisionError> {
         self.validate()?;
         let source = ImageSize::of(image);
         if source.is_empty() {
             return Err(VisionError::option("image", &source, "at least one pixel"));
         }
-        let resized =
-            if self.do_resize { resize(image, self.size.size_for(source), self.resample)? } else { None };
+        let resized = if self.do_resize { resize(image, size, self.resample)? } else { None };
         let image = resized.as_ref().unwrap_or(image);
 
         let resized_size = ImageSize::of(image);
