@@ -1,9 +1,11 @@
 //! `aff convert`: a checkpoint of the published implementation into a model folder.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use autofocusformer::weights::{ConfigSource, ConvertOptions, Overwrite, convert};
+use indicatif::ProgressBar;
 
 /// Convert a checkpoint of the published implementation (.pth, .pkl) into a model folder
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,10 @@ impl Convert {
             (None, Some(file)) => ConfigSource::Yaml(file.clone()),
             (None, None) => ConfigSource::Checkpoint,
         };
+        // Shown on a terminal only.
+        let spinner =
+            ProgressBar::new_spinner().with_message(format!("converting {}", self.checkpoint.display()));
+        spinner.enable_steady_tick(Duration::from_millis(100));
         let report = convert(&ConvertOptions {
             checkpoint: self.checkpoint.clone(),
             backbone: self.backbone.clone(),
@@ -48,7 +54,9 @@ impl Convert {
             config,
             overwrite: if self.force { Overwrite::Replace } else { Overwrite::Refuse },
             verify: self.verify,
-        })?;
+        });
+        spinner.finish_and_clear();
+        let report = report?;
         let verified = if self.verify { ", verified" } else { "" };
         println!(
             "{}: {} tensors, {} values{verified}; left out {} that are no weights",

@@ -4,7 +4,7 @@
 //! the same conversion.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, reason = "a command talks to its user")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
 pub mod bench;
 pub mod classify;

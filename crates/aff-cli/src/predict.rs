@@ -78,27 +78,35 @@ impl Predict {
     /// Segments every photo and writes the results.
     ///
     /// # Errors
-    /// If the model cannot be loaded, two photos would have the same results, a photo cannot be read or a result not be
-    /// written. Photos before the one that failed keep their results.
+    /// If the model cannot be loaded, two photos would have the same results, or the only photo fails. Of several photos those that fail
+    /// are reported and skipped; that some did is the error at the end.
     pub fn run(&self) -> Result<()> {
         let sources = sources::expand(&self.sources)?;
+        std::fs::create_dir_all(&self.output)
+            .with_context(|| format!("{}: cannot make the folder for the results", self.output.display()))?;
         let start = Instant::now();
         let segmenter = self.segmenter()?;
         let loaded = start.elapsed();
-        std::fs::create_dir_all(&self.output)
-            .with_context(|| format!("{}: cannot make the folder for the results", self.output.display()))?;
 
         let mut timings = Timings::default();
+        let mut failed = 0;
         for source in &sources {
-            let segments = self.predict(&segmenter, source, &mut timings)?;
-            self.say(&format!("{}: {segments}", source.path.display()));
+            match self.predict(&segmenter, source, &mut timings) {
+                Ok(segments) => self.say(&format!("{}: {segments}", source.path.display())),
+                Err(error) if sources.len() > 1 => {
+                    eprintln!("skipped: {error:#}");
+                    failed += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         let Timings { decode, segment, write } = timings;
         self.say(&format!(
             "{} photos into {}; load {loaded:.2?}, decode {decode:.2?}, segment {segment:.2?}, write {write:.2?}",
-            sources.len(),
+            sources.len() - failed,
             self.output.display()
         ));
+        ensure!(failed == 0, "{failed} of {} photos were skipped", sources.len());
         Ok(())
     }
 

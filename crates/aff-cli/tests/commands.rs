@@ -252,7 +252,7 @@ fn wrong_models_are_errors() {
     for (model, part) in [
         (missing, "there is no such folder"),
         (empty, "has no config.json"),
-        (segmenter.join("model.safetensors"), "is a file"),
+        (segmenter.join("config.json"), "is a file"),
         (mixed, "missing"),
         (damaged, "not a whole safetensors file"),
         (classifier, "is a classifier, not a segmenter"),
@@ -409,4 +409,41 @@ fn classes_and_facts_are_printed() {
         .clone();
     let text = String::from_utf8(output).unwrap();
     assert!(text.contains("6754451") && text.contains("1000 classes"), "{text}");
+}
+
+#[test]
+fn a_bad_photo_among_good_ones_is_skipped_and_the_exit_code_says_so() {
+    let (folder, segmenter, _) = models();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    std::fs::copy(photo(), photos.join("a.jpg")).unwrap();
+    std::fs::write(photos.join("b.png"), "no picture").unwrap();
+    // A header that promises 60,000 x 60,000 pixels, and a name that wants to be a command.
+    let mut huge = b"BM".to_vec();
+    huge.extend([0; 8]);
+    huge.extend(54_u32.to_le_bytes());
+    huge.extend(40_u32.to_le_bytes());
+    huge.extend(60_000_u32.to_le_bytes());
+    huge.extend(60_000_u32.to_le_bytes());
+    huge.extend([1, 0, 24, 0]);
+    huge.extend([0; 24]);
+    std::fs::write(photos.join("c.bmp"), huge).unwrap();
+    vision::write_png(photos.join("d 'quoted' $(name).png"), &vision::RgbImage::new(1, 1)).unwrap();
+    let output = folder.path().join("out");
+    let mut command = aff();
+    command.arg("predict").arg(&photos).arg("--model").arg(&segmenter).arg("-o").arg(&output);
+    let error = String::from_utf8(command.assert().failure().get_output().stderr.clone()).unwrap();
+    assert!(error.contains("b.png") && error.contains("is not an image"), "{error}");
+    assert!(error.contains("c.bmp") && error.contains("exceeds the limit"), "{error}");
+    assert!(error.contains("2 of 4 photos were skipped"), "{error}");
+    assert!(output.join("a.overlay.png").exists() && output.join("d 'quoted' $(name).json").exists());
+    assert!(!output.join("b.json").exists() && !output.join("c.json").exists());
+}
+
+#[test]
+fn a_model_is_loaded_by_its_weights_file_too() {
+    let (folder, segmenter, _) = models();
+    let mut command = aff();
+    command.arg("predict").arg(photo()).arg("--model").arg(segmenter.join("model.safetensors"));
+    command.arg("-o").arg(folder.path().join("out")).assert().success();
 }

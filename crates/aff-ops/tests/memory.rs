@@ -1,39 +1,15 @@
 //! Memory that cluster attention takes beyond its inputs, counted by the allocator.
-#![allow(clippy::unwrap_used, unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
 use aff_ops::{ClusterAttention, cluster_attention};
 use candle_core::DType;
 use common::{clustered, random};
-
-/// Counts what is allocated, and the most there was at a time.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator with the arguments it came with.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`; the memory came from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use peak_alloc::PeakAlloc;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 #[test]
 fn attention_takes_less_than_three_times_its_output() {
@@ -50,10 +26,10 @@ fn attention_takes_less_than_three_times_its_output() {
     };
     // The pool of threads comes first, so that it does not count.
     rayon::join(|| (), || ());
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
     let out = cluster_attention(&inputs, &on.positions, &on.neighborhood).unwrap();
-    let extra = PEAK.load(Ordering::Relaxed) - before;
+    let extra = ALLOCATOR.peak_usage() - before;
     let output = out.elem_count() * size_of::<f32>();
     assert!(extra < 3 * output, "{extra} bytes for an output of {output}");
 }

@@ -21,6 +21,19 @@ use crate::VisionError;
 /// assert!(aff_vision::write_atomically(&folder.path().join("no/such/folder.json"), b"{}").is_err());
 /// ```
 pub fn write_atomically(path: impl AsRef<Path>, contents: &[u8]) -> std::io::Result<()> {
+    write_atomically_with(path, |temporary| {
+        std::fs::OpenOptions::new().write(true).open(temporary)?.write_all(contents)
+    })
+}
+
+/// As [`write_atomically`], with contents that `write` puts into the file it is given the path of.
+///
+/// # Errors
+/// What the system or `write` says; nothing is left behind then.
+pub fn write_atomically_with(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let path = path.as_ref();
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -31,8 +44,8 @@ pub fn write_atomically(path: impl AsRef<Path>, contents: &[u8]) -> std::io::Res
     // Temporary files are private by default; results are not secrets.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(contents)?;
+    let file = builder.tempfile_in(folder)?;
+    write(file.path())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

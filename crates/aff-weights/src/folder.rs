@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use serde::Deserialize;
 
-use crate::{KeyReport, TensorShapes, WeightsError, expected_tensors, read_tensor_file};
+use crate::tensor_file::TensorFile;
+use crate::{KeyReport, TensorShapes, WeightsError, expected_tensors};
 
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
@@ -33,13 +34,23 @@ struct ShardIndex {
 }
 
 impl ModelFolder {
-    /// Reads the configuration files of a folder and finds its weights, `model.safetensors` or the shards that
+    /// Reads the configuration files of a folder (or of the folder that a given safetensors file is in) and finds its weights, `model.safetensors` or the shards that
     /// `model.safetensors.index.json` lists.
     ///
     /// # Errors
     /// If the folder or a file is missing or is not what its name says.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
-        let path = path.as_ref().to_path_buf();
+        let mut path = path.as_ref().to_path_buf();
+        let is_weights = |path: &Path| path.extension().is_some_and(|extension| extension == "safetensors");
+        let weights = (path.is_file() && is_weights(&path)).then(|| path.clone());
+        if let (Some(weights), Some(folder)) = (&weights, path.parent()) {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            if !folder.join(CONFIG).is_file() {
+                let problem = format!("has no {CONFIG} beside it; expected the weights of a model folder");
+                return Err(WeightsError::NotAModel { path: weights.clone(), problem });
+            }
+            path = folder.to_path_buf();
+        }
         if !path.is_dir() {
             let problem = if path.exists() {
                 "is a file; expected a model folder (make one of a checkpoint with `aff convert`)"
@@ -62,7 +73,10 @@ impl ModelFolder {
         } else {
             None
         };
-        let shards = shards(&path)?;
+        let shards = match weights {
+            Some(weights) => vec![weights],
+            None => shards(&path)?,
+        };
         Ok(Self { path, config, preprocessor, shards })
     }
 
@@ -88,7 +102,9 @@ impl ModelFolder {
     pub fn tensors(&self, dtype: DType, device: &Device) -> Result<BTreeMap<String, Tensor>, WeightsError> {
         let mut tensors = BTreeMap::new();
         for shard in &self.shards {
-            for (name, tensor) in read_tensor_file(shard, device)? {
+            let mut file = TensorFile::open(shard)?;
+            for name in file.names() {
+                let tensor = file.read(&name, device)?;
                 let tensor = if tensor.dtype().is_float() { tensor.to_dtype(dtype)? } else { tensor };
                 if tensors.insert(name.clone(), tensor).is_some() {
                     let problem = format!("tensor {name} is in another shard as well");

@@ -1,21 +1,114 @@
-//! Safetensors files.
+//! Safetensors files, read and written a tensor at a time: memory is that of the tensors, not of the file besides.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::Metadata;
 
 use crate::WeightsError;
+
+/// A header beyond this is no model's.
+const LARGEST_HEADER: u64 = 100 << 20;
+const GIT_LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// An open file and what is in it.
+pub(crate) struct TensorFile {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    /// Where the tensors' bytes start.
+    start: u64,
+}
+
+impl TensorFile {
+    /// Reads the header and checks that the file is as long as it says.
+    pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
+        let mut file = File::open(path).map_err(WeightsError::io(path, "read it"))?;
+        let refuse = |problem: String| WeightsError::Safetensors { path: path.to_path_buf(), problem };
+        let size = file.metadata().map_err(WeightsError::io(path, "read it"))?.len();
+        let mut header = vec![0; 8.min(size as usize)];
+        file.read_exact(&mut header).map_err(WeightsError::io(path, "read it"))?;
+        if GIT_LFS_POINTER.starts_with(&header) && !header.is_empty() {
+            return Err(refuse("it is a Git LFS pointer; fetch the file itself (`git lfs pull`)".to_owned()));
+        }
+        let Ok(length) = <[u8; 8]>::try_from(header.as_slice()).map(u64::from_le_bytes) else {
+            return Err(refuse(format!("it has {size} bytes, too few for a header")));
+        };
+        if length > LARGEST_HEADER || length > size - 8 {
+            return Err(refuse(format!("a header of {length} bytes in a file of {size}")));
+        }
+        header.resize(8 + length as usize, 0);
+        file.read_exact(&mut header[8..]).map_err(WeightsError::io(path, "read it"))?;
+        let metadata: Metadata = serde_json::from_slice(&header[8..])
+            .map_err(|error| refuse(format!("its header is not that of a safetensors file: {error}")))?;
+        let start = 8 + length;
+        check_layout(&metadata, size - start).map_err(refuse)?;
+        Ok(Self { path: path.to_path_buf(), file, metadata, start })
+    }
+
+    /// Names of the tensors, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.metadata.tensors().into_keys().collect();
+        names.sort();
+        names
+    }
+
+    /// Reads one tensor.
+    pub(crate) fn read(&mut self, name: &str, device: &Device) -> Result<Tensor, WeightsError> {
+        let refuse = |problem: String| WeightsError::Safetensors { path: self.path.clone(), problem };
+        let Some(info) = self.metadata.info(name) else {
+            return Err(refuse(format!("there is no tensor {name}")));
+        };
+        let dtype = DType::try_from(info.dtype).map_err(|_| {
+            refuse(format!("tensor {name} has the type {:?}, which is not supported", info.dtype))
+        })?;
+        let (from, until) = info.data_offsets;
+        let mut bytes = vec![0; until - from];
+        let read = self
+            .file
+            .seek(SeekFrom::Start(self.start + from as u64))
+            .and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(WeightsError::io(&self.path, "read it"))?;
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &info.shape, device)?)
+    }
+}
+
+/// The tensors must fill the rest of the file one after another, each as long as its shape says: so that none lies outside, and many
+/// cannot share a few bytes to fill the memory.
+fn check_layout(metadata: &Metadata, size: u64) -> Result<(), String> {
+    let mut all: Vec<_> = metadata.tensors().into_iter().collect();
+    all.sort_by_key(|(_, info)| info.data_offsets);
+    let mut end = 0;
+    for (name, info) in &all {
+        let (from, until) = info.data_offsets;
+        let count = info.shape.iter().try_fold(1_usize, |count, &length| count.checked_mul(length));
+        let bits = count.and_then(|count| count.checked_mul(info.dtype.bitsize()));
+        if from != end || until < from || bits != (until - from).checked_mul(8) {
+            return Err(format!(
+                "tensor {name} of shape {:?} and type {:?} is said to lie from byte {from} to {until}; expected it to begin at {end} and to \
+                 be as long as its shape says",
+                info.shape, info.dtype
+            ));
+        }
+        end = until;
+    }
+    if end as u64 != size {
+        return Err(format!("it has {size} bytes of tensors; its header promises {end}"));
+    }
+    Ok(())
+}
 
 /// Reads every tensor of a safetensors file.
 ///
 /// # Errors
 /// [`WeightsError::Io`] if the file cannot be read, [`WeightsError::Safetensors`] if it is damaged.
 pub fn read_tensor_file(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>, WeightsError> {
-    let bytes = std::fs::read(path).map_err(WeightsError::io(path, "read it"))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-        .map_err(|error| safetensors_error(path, &bytes, &error))?;
-    Ok(tensors.into_iter().collect())
+    let mut file = TensorFile::open(path)?;
+    let names = file.names();
+    names.into_iter().map(|name| Ok((name.clone(), file.read(&name, device)?))).collect()
 }
 
 /// Writes tensors as a safetensors file, whole or not at all.
@@ -24,21 +117,19 @@ pub fn read_tensor_file(path: &Path, device: &Device) -> Result<BTreeMap<String,
 /// [`WeightsError::Io`] if the file cannot be written.
 pub fn write_tensor_file(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), WeightsError> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| {
-        WeightsError::Safetensors { path: path.to_path_buf(), problem: error.to_string() }
-    })?;
-    write_file(path, &bytes)
-}
-
-/// An error that says what the file looks like.
-pub(crate) fn safetensors_error(path: &Path, bytes: &[u8], error: &dyn std::fmt::Display) -> WeightsError {
-    let pointer = bytes.starts_with(b"version https://git-lfs");
-    let problem = if pointer {
-        "it is a Git LFS pointer; fetch the file itself (`git lfs pull`)".to_owned()
-    } else {
-        error.to_string()
-    };
-    WeightsError::Safetensors { path: path.to_path_buf(), problem }
+    let failed = WeightsError::io(path, "write it");
+    let mut problem = None;
+    let written = aff_vision::write_atomically_with(path, |temporary| {
+        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| {
+            problem = Some(error.to_string());
+            std::io::Error::other("safetensors")
+        })
+    });
+    match (written, problem) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(problem)) => Err(WeightsError::Safetensors { path: path.to_path_buf(), problem }),
+        (Err(error), None) => Err(failed(error)),
+    }
 }
 
 /// Writes a file whole or not at all.

@@ -100,6 +100,14 @@ impl Segmenter {
         self.post_process(&pixels, &outputs)
     }
 
+    /// Segments photos of any sizes, one after another: a result does not depend on the others.
+    ///
+    /// # Errors
+    /// As [`Self::segment`], for the first photo that fails.
+    pub fn segment_all(&self, photos: &[RgbImage]) -> Result<Vec<Segmentation>, Error> {
+        photos.iter().map(|photo| self.segment(photo)).collect()
+    }
+
     fn post_process(
         &self,
         pixels: &PixelValues,

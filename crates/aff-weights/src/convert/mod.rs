@@ -19,10 +19,8 @@ use aff_vision::PreprocessorConfig;
 use candle_core::{Device, Tensor};
 
 use crate::folder::{CONFIG, PREPROCESSOR, WEIGHTS};
-use crate::tensor_file::write_file;
-use crate::{
-    Checkpoint, KeyReport, TensorShapes, WeightsError, expected_tensors, read_tensor_file, write_tensor_file,
-};
+use crate::tensor_file::{TensorFile, write_file};
+use crate::{Checkpoint, KeyReport, TensorShapes, WeightsError, expected_tensors, write_tensor_file};
 
 pub(crate) use classifier::preprocessor as classifier_preprocessor;
 pub(crate) use segmenter::preprocessor as segmenter_preprocessor;
@@ -94,10 +92,10 @@ struct Configured {
 /// over, or the folder cannot be written.
 pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, WeightsError> {
     check_output(options)?;
-    let checkpoint = read(&options.checkpoint)?;
-    let (mut tensors, left_out) = weights(&checkpoint)?;
+    let mut checkpoint = read(&options.checkpoint)?;
+    let (mut tensors, left_out) = weights(&mut checkpoint)?;
     if let Some(backbone) = &options.backbone {
-        graft(&mut tensors, &weights(&read(backbone)?)?.0, &options.checkpoint, backbone)?;
+        graft(&mut tensors, &weights(&mut read(backbone)?)?.0, &options.checkpoint, backbone)?;
     }
     let shapes: TensorShapes =
         tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
@@ -142,16 +140,18 @@ fn check_output(options: &ConvertOptions) -> Result<(), WeightsError> {
     }
 }
 
-/// The checkpoint's weights as 32-bit floats, and the names of what it holds besides.
-fn weights(checkpoint: &Checkpoint) -> Result<(BTreeMap<String, Tensor>, Vec<String>), WeightsError> {
+/// Takes the checkpoint's weights as 32-bit floats, one after the other so that they are not held twice; also the names of what it
+/// holds besides.
+fn weights(checkpoint: &mut Checkpoint) -> Result<(BTreeMap<String, Tensor>, Vec<String>), WeightsError> {
     let is_weight = |name: &str| name != "criterion.empty_weight" && !name.ends_with(".num_batches_tracked");
     let mut weights = BTreeMap::new();
     let mut left_out = Vec::new();
-    for (name, tensor) in &checkpoint.tensors {
-        if is_weight(name) && tensor.element_type().is_float() {
-            weights.insert(name.clone(), tensor.to_tensor(&Device::Cpu)?);
+    for (name, tensor) in std::mem::take(&mut checkpoint.tensors) {
+        if is_weight(&name) && tensor.element_type().is_float() {
+            let values = tensor.to_tensor(&Device::Cpu)?;
+            weights.insert(name, values);
         } else {
-            left_out.push(name.clone());
+            left_out.push(name);
         }
     }
     Ok((weights, left_out))
@@ -229,16 +229,16 @@ fn write_folder(
 
 /// Reads the written tensors again and compares every bit.
 fn verify(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), WeightsError> {
-    let written = read_tensor_file(path, &Device::Cpu)?;
+    let mut written = TensorFile::open(path)?;
+    if written.names().len() != tensors.len() {
+        return Err(WeightsError::convert(path, "not all tensors were written"));
+    }
     let bits = |tensor: &Tensor| -> candle_core::Result<Vec<u32>> {
         Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
     };
     for (name, tensor) in tensors {
-        let same = match written.get(name) {
-            Some(other) => other.dims() == tensor.dims() && bits(other)? == bits(tensor)?,
-            None => false,
-        };
-        if !same {
+        let other = written.read(name, &Device::Cpu)?;
+        if other.dims() != tensor.dims() || bits(&other)? != bits(tensor)? {
             return Err(WeightsError::convert(path, format!("tensor {name} is not what was written")));
         }
     }
