@@ -64,7 +64,7 @@ impl CustomOp2 for Linear {
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         by_type!(x.dtype(), T => {
-            let out = forward::<T>(host::slice(x, x_layout)?, host::slice(weight, weight_layout)?, None, weight_layout)?;
+            let out = forward::<T>(host::slice(x, x_layout)?, x_layout, host::slice(weight, weight_layout)?, weight_layout, None)?;
             Ok((candle_core::WithDType::to_cpu_storage_owned(out), out_shape(x_layout, weight_layout)))
         })
     }
@@ -98,7 +98,7 @@ impl CustomOp3 for Linear {
         by_type!(x.dtype(), T => {
             let bias = host::slice::<T>(bias, bias_layout)?;
             let out =
-                forward::<T>(host::slice(x, x_layout)?, host::slice(weight, weight_layout)?, Some(bias), weight_layout)?;
+                forward::<T>(host::slice(x, x_layout)?, x_layout, host::slice(weight, weight_layout)?, weight_layout, Some(bias))?;
             Ok((candle_core::WithDType::to_cpu_storage_owned(out), out_shape(x_layout, weight_layout)))
         })
     }
@@ -128,8 +128,17 @@ fn out_shape(x: &Layout, weight: &Layout) -> Shape {
     Shape::from(dims)
 }
 
-fn forward<T: Real>(x: &[T], weight: &[T], bias: Option<&[T]>, weight_layout: &Layout) -> Result<Vec<T>> {
+/// A product for each image, the first of three axes or more: how a product is blocked, and so how its sums are rounded, depends on the
+/// number of rows, which batch mates must not change.
+fn forward<T: Real>(
+    x: &[T],
+    x_layout: &Layout,
+    weight: &[T],
+    weight_layout: &Layout,
+    bias: Option<&[T]>,
+) -> Result<Vec<T>> {
     let (outputs, inputs) = weight_layout.shape().dims2()?;
+    let images = if x_layout.dims().len() > 2 { x_layout.dims()[0].max(1) } else { 1 };
     let rows = x.len().checked_div(inputs).unwrap_or(0);
     let mut out = vec![T::zero(); rows * outputs];
     if let Some(bias) = bias.filter(|bias| !bias.is_empty()) {
@@ -137,8 +146,13 @@ fn forward<T: Real>(x: &[T], weight: &[T], bias: Option<&[T]>, weight_layout: &L
             rows.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
         });
     }
-    let (x, weight) = (Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs));
-    add_product(x, weight.transposed(), &mut out, bias.is_some());
+    let weight = Matrix::new(weight, outputs, inputs).transposed();
+    let rows = rows / images;
+    if rows > 0 && outputs > 0 {
+        for (x, out) in x.chunks_exact(rows * inputs).zip(out.chunks_exact_mut(rows * outputs)) {
+            add_product(Matrix::new(x, rows, inputs), weight, out, bias.is_some());
+        }
+    }
     Ok(out)
 }
 
