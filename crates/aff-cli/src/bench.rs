@@ -1,20 +1,17 @@
 //! `aff bench`: how long the network takes.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use autofocusformer::{Device, Model, Tensor, ops};
+use autofocusformer::{Device, Tensor, ops};
+
+use crate::model_args::ModelArgs;
 
 /// Measure how long the network takes on an input of a given size
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
-    /// Branch, tag or commit of a model on the hub
-    #[arg(long, default_value = "main")]
-    revision: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Height and width of the input in pixels
     #[arg(long, default_value_t = 512)]
     size: usize,
@@ -36,7 +33,7 @@ impl Bench {
             self.size > 0 && self.batch > 0 && self.runs > 0,
             "--size, --batch and --runs must be 1 or more"
         );
-        let model = Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?;
+        let model = self.model.load()?;
         let input = Tensor::randn(0_f32, 1.0, (self.batch, 3, self.size, self.size), &Device::Cpu)?;
         model.features(&input)?;
         let mut times = (0..self.runs)
@@ -49,7 +46,7 @@ impl Bench {
         times.sort();
         println!(
             "{}, {} x 3 x {size} x {size}: median {:.1?} of {} runs, {:.1?} to {:.1?}; {} threads, {}",
-            self.model.display(),
+            self.model.model.display(),
             self.batch,
             times[times.len() / 2],
             self.runs,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use autofocusformer::{Classifier, Device, Model, vision};
+use autofocusformer::{Classifier, vision};
+
+use crate::model_args::ModelArgs;
 
 /// Name the most probable classes of photos
 #[derive(Debug, clap::Args)]
@@ -11,12 +13,8 @@ pub struct Classify {
     /// Photos (JPEG, PNG, WebP, BMP or TIFF)
     #[arg(required = true, value_name = "PHOTO")]
     sources: Vec<PathBuf>,
-    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
-    /// Branch, tag or commit of a model on the hub
-    #[arg(long, default_value = "main")]
-    revision: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Classes a photo
     #[arg(long, default_value_t = 5)]
     top: usize,
@@ -32,8 +30,7 @@ impl Classify {
     /// If the model cannot be loaded or a photo not be read.
     pub fn run(&self) -> Result<()> {
         ensure!(self.top > 0, "--top is 0; expected 1 or more");
-        let classifier =
-            Classifier::try_from(Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?)?;
+        let classifier = Classifier::try_from(self.model.load()?)?;
         for source in &self.sources {
             let found = classifier.classify(&vision::open(source)?, self.top)?;
             if self.json {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use autofocusformer::weights::write_tensor_file;
-use autofocusformer::{Device, Model};
 
 use crate::is_same_file;
+use crate::model_args::ModelArgs;
 
 /// Write the raw outputs of the network as a safetensors file
 ///
@@ -16,12 +16,8 @@ use crate::is_same_file;
 pub struct Features {
     /// An image, or a safetensors file whose `pixel_values [B,3,H,W]` is used as it is
     source: PathBuf,
-    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
-    /// Branch, tag or commit of a model on the hub
-    #[arg(long, default_value = "main")]
-    revision: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The safetensors file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -38,7 +34,7 @@ impl Features {
             "{}: is the source; give --output another file",
             self.output.display()
         );
-        let model = Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?;
+        let model = self.model.load()?;
         let features = model.features(&model.pixel_values(&self.source)?)?;
         write_tensor_file(&self.output, &features)?;
         println!("{}: {} tensors", self.output.display(), features.len());

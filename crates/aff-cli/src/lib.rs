@@ -11,6 +11,7 @@ pub mod classify;
 pub mod convert;
 pub mod features;
 pub mod info;
+mod model_args;
 pub mod predict;
 mod sources;
 pub mod tokens;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use autofocusformer::models::config::SegmentationTask;
 use autofocusformer::vision;
-use autofocusformer::{Device, Model, Segmentation, Segmenter};
+use autofocusformer::{Segmentation, Segmenter};
 use clap::ValueEnum;
 
 use crate::is_same_file;
+use crate::model_args::ModelArgs;
 use crate::sources::{self, Source};
 
 /// Segment photos: an overlay, a label map and a JSON for each
@@ -19,12 +20,8 @@ pub struct Predict {
     /// Photos (JPEG, PNG, WebP, BMP or TIFF), folders of them, patterns such as 'photos/*.jpg', or - for standard input
     #[arg(required = true, value_name = "PHOTO")]
     sources: Vec<PathBuf>,
-    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
-    /// Branch, tag or commit of a model on the hub
-    #[arg(long, default_value = "main")]
-    revision: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Folder for the results
     #[arg(long, short, value_name = "FOLDER", default_value = "output")]
     output: PathBuf,
@@ -117,8 +114,7 @@ impl Predict {
     }
 
     fn segmenter(&self) -> Result<Segmenter> {
-        let mut segmenter =
-            Segmenter::try_from(Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?)?;
+        let mut segmenter = Segmenter::try_from(self.model.load()?)?;
         let options = segmenter.options_mut();
         if let Some(task) = self.task {
             options.task = task.into();

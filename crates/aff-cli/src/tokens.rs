@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use autofocusformer::vision::{self, ImageSize, OverlayOptions, Regions, RgbImage};
-use autofocusformer::{Device, Model, Network, Segmenter, StageTokens};
+use autofocusformer::{Network, Segmenter, StageTokens};
 
 use crate::is_same_file;
+use crate::model_args::ModelArgs;
 
 /// Draw the tokens of each stage on the photo, and the segmentation beside them
 ///
@@ -17,12 +18,8 @@ pub struct Tokens {
     /// A photo (JPEG, PNG, WebP, BMP or TIFF)
     #[arg(value_name = "PHOTO")]
     source: PathBuf,
-    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
-    /// Branch, tag or commit of a model on the hub
-    #[arg(long, default_value = "main")]
-    revision: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The picture to write (PNG)
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -42,7 +39,7 @@ impl Tokens {
             "{}: is the source; give --output another file",
             self.output.display()
         );
-        let model = Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?;
+        let model = self.model.load()?;
         let photo = vision::open(&self.source)?;
         let stages = model.tokens(&photo)?;
         let mut panels = stages.iter().map(|stage| self.panel(&photo, stage)).collect::<Result<Vec<_>>>()?;

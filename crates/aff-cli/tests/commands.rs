@@ -314,6 +314,7 @@ fn thresholds_are_obeyed_or_refused() {
     assert!(failure(&mut run(&["--task", "panoptic", "--threshold", "1.5"])).contains("from 0 to 1"));
     assert!(failure(&mut run(&["--task", "semantic", "--threshold", "0.5"])).contains("no effect"));
     assert!(failure(&mut run(&["--task", "instance", "--overlap-threshold", "0.5"])).contains("no effect"));
+    assert!(failure(&mut run(&["--device", "cuda:0"])).contains("on the cpu only"));
 }
 
 #[test]
