@@ -18,6 +18,8 @@ enum Command {
     Convert(Convert),
     /// Write the configurations of the published models into models/
     Models(commands::models::Models),
+    /// Run the tests of the crate with unsafe code under AddressSanitizer (needs a nightly compiler)
+    Sanitize(commands::sanitize::Sanitize),
 }
 
 fn main() -> Result<()> {
@@ -25,5 +27,6 @@ fn main() -> Result<()> {
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),
         Command::Models(models) => models.run(),
+        Command::Sanitize(sanitize) => sanitize.run(),
     }
 }

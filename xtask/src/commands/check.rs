@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("xtask", &["aff-cli"]),
 ];
 /// The only crate that may contain unsafe code.
-const UNSAFE_CRATE: &str = "aff-ops";
+pub(crate) const UNSAFE_CRATE: &str = "aff-ops";
 /// Keys of `[package]` that crates inherit.
 const INHERITED: [&str; 4] = ["version", "edition", "license", "rust-version"];
 

@@ -2,3 +2,4 @@
 
 pub(crate) mod check;
 pub(crate) mod models;
+pub(crate) mod sanitize;
