@@ -3,6 +3,7 @@
 use aff_geometry::relative_features;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use crate::simd::{Real, Simd};
 use crate::{Neighborhood, Positions};
 
 /// Which way a relative position points. The published network has it both ways.
@@ -12,6 +13,15 @@ pub enum Offset {
     ToNeighbor,
     /// From the neighbour to the query, `p_i - p_j`: the pixel decoder's PointConv (section 7).
     ToQuery,
+}
+
+/// phi of [`LANES`](crate::simd::LANES) relative positions at a time: `(dx, dy, d, dy/d, dx/d)`, the ratios zero at distance zero.
+#[inline(always)]
+pub(crate) fn feature_lanes<T: Real, S: Simd<T>>(simd: S, dx: S::Vector, dy: S::Vector) -> [S::Vector; 5] {
+    let distance = simd.sqrt(simd.mul_add(dx, dx, simd.mul(dy, dy)));
+    // Finite even at distance zero, where it multiplies zero.
+    let inverse = simd.div(simd.splat(T::one()), simd.max(distance, simd.splat(T::min_positive_value())));
+    [dx, dy, distance, simd.mul(dy, inverse), simd.mul(dx, inverse)]
 }
 
 /// phi of every slot: `[B,Q,M,5]`. Empty slots have that of key 0, like all their contents.

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::Sizes;
 use super::blocks::{Blocks, pack, pack_positions};
 use crate::host::ROWS;
+use crate::relative::feature_lanes;
 use crate::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
 use crate::{Neighborhood, Positions};
 
@@ -112,18 +113,12 @@ impl<T: Real> View<T> {
         shared.blocks.of_query(row, &mut self.blocks);
         let places = &shared.places[row / shared.sizes.tokens * shared.blocks.count()..];
         let [x, y] = shared.positions.as_slice()[row].map(|c| simd.splat(T::of(f64::from(c))));
-        let least = simd.splat(T::min_positive_value());
-        let one = simd.splat(T::one());
         self.features.iter_mut().for_each(Vec::clear);
         for &block in &self.blocks {
             let [key_x, key_y] = &places[block as usize];
             let dx = simd.sub(simd.vector(*key_x), x);
             let dy = simd.sub(simd.vector(*key_y), y);
-            let distance = simd.sqrt(simd.mul_add(dx, dx, simd.mul(dy, dy)));
-            // Finite even at distance zero, where it multiplies zero.
-            let inverse = simd.div(one, simd.max(distance, least));
-            let features = [dx, dy, distance, simd.mul(dy, inverse), simd.mul(dx, inverse)];
-            for (slots, feature) in self.features.iter_mut().zip(features) {
+            for (slots, feature) in self.features.iter_mut().zip(feature_lanes(simd, dx, dy)) {
                 slots.push(simd.array(feature));
             }
         }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::Sizes;
 use crate::host::ROWS;
 use crate::layers::gelu_lanes;
+use crate::relative::feature_lanes;
 use crate::simd::{Kernel, LANES, Real, Simd};
 use crate::weighted_gather::cpu::{EMPTY, of_image, sum_neighbors};
 use crate::{Neighborhood, Offset, Positions};
@@ -130,10 +131,7 @@ impl<T: Real> View<T> {
             Offset::ToQuery => -T::one(),
         };
         let [dx, dy] = [dx, dy].map(|d| simd.mul(simd.splat(sign), simd.vector(d)));
-        let distance = simd.sqrt(simd.mul_add(dx, dx, simd.mul(dy, dy)));
-        // Finite even at distance zero, where it multiplies zero.
-        let inverse = simd.div(simd.splat(T::one()), simd.max(distance, simd.splat(T::min_positive_value())));
-        [dx, dy, distance, simd.mul(dy, inverse), simd.mul(dx, inverse)]
+        feature_lanes(simd, dx, dy)
     }
 
     /// Turns to a query: its keys and their weights. `row` counts over all images.
