@@ -9,12 +9,14 @@
 pub mod bench;
 pub mod classify;
 pub mod convert;
+pub mod eval;
 pub mod features;
 pub mod info;
 mod model_args;
 pub mod predict;
 mod sources;
 pub mod tokens;
+pub mod train;
 
 use std::path::{Path, PathBuf};
 

@@ -6,8 +6,8 @@
 use std::process::ExitCode;
 
 use aff_cli::{
-    bench::Bench, classify::Classify, convert::Convert, features::Features, info::Info, predict::Predict,
-    tokens::Tokens,
+    bench::Bench, classify::Classify, convert::Convert, eval::Eval, features::Features, info::Info,
+    predict::Predict, tokens::Tokens, train::Train,
 };
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -29,6 +29,8 @@ enum Command {
     Convert(Convert),
     Info(Info),
     Bench(Bench),
+    Eval(Eval),
+    Train(Train),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         Command::Features(features) => features.run(),
         Command::Convert(convert) => convert.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Eval(eval) => eval.run(),
+        Command::Train(train) => train.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use image::{ImageBuffer, ImageFormat, Luma};
+use image::{DynamicImage, ImageBuffer, ImageFormat, ImageReader, Limits, Luma};
 
+use crate::decode::MAX_BYTES;
 use crate::files::write_encoded;
 use crate::{ImageSize, VisionError};
 
@@ -67,6 +68,34 @@ impl LabelMap {
         areas
     }
 
+    /// Reads the classes from a grey PNG (or TIFF, BMP) of 8 or 16 bits a pixel.
+    ///
+    /// # Errors
+    /// [`VisionError::Read`] for a file that cannot be read or that has colours.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, VisionError> {
+        let path = path.as_ref();
+        let refuse = |reason: String| VisionError::Read { path: path.to_owned(), reason, source: None };
+        let mut reader = ImageReader::open(path)
+            .and_then(ImageReader::with_guessed_format)
+            .map_err(|error| refuse(error.to_string()))?;
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(MAX_BYTES);
+        reader.limits(limits);
+        let image = reader.decode().map_err(|error| refuse(format!("it is not a label map: {error}")))?;
+        let size = ImageSize::new(image.height(), image.width());
+        let labels = match image {
+            DynamicImage::ImageLuma8(image) => image.into_raw().into_iter().map(u16::from).collect(),
+            DynamicImage::ImageLuma16(image) => image.into_raw(),
+            other => {
+                return Err(refuse(format!(
+                    "its pixels are {:?}; expected one class a pixel, grey with 8 or 16 bits",
+                    other.color()
+                )));
+            }
+        };
+        Ok(Self { size, labels })
+    }
+
     /// Writes the classes as a grey PNG, whole or not at all: 8 bits a pixel, or 16 if a class exceeds 255.
     ///
     /// # Errors
@@ -99,14 +128,12 @@ mod tests {
             let map = LabelMap::new(ImageSize::new(2, 3), labels.clone()).unwrap();
             let path = folder.path().join("labels.png");
             map.write_png(&path).unwrap();
-            let read = image::open(&path).unwrap();
-            assert_eq!((read.width(), read.height()), (3, 2));
-            let read: Vec<u16> = match read {
-                image::DynamicImage::ImageLuma8(image) => image.pixels().map(|p| u16::from(p.0[0])).collect(),
-                image::DynamicImage::ImageLuma16(image) => image.pixels().map(|p| p.0[0]).collect(),
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(read, labels);
+            assert_eq!(LabelMap::read(&path).unwrap(), map);
+        }
+        let colours = folder.path().join("colours.png");
+        crate::write_png(&colours, &image::RgbImage::new(2, 2)).unwrap();
+        for path in [colours, folder.path().join("missing.png")] {
+            assert!(matches!(LabelMap::read(path), Err(VisionError::Read { .. })));
         }
         let missing = folder.path().join("no/such/folder/labels.png");
         let map = LabelMap::new(ImageSize::new(1, 1), vec![0]).unwrap();

@@ -30,13 +30,13 @@ pub use formats::{CITYSCAPES_LABEL_IDS, CocoInstance, CocoPanoptic, CocoSegment,
 pub use image::{Rgb, RgbImage};
 pub use label_map::LabelMap;
 #[cfg(feature = "overlay")]
-pub use overlay::{OverlayOptions, Region, Regions, class_color, overlay};
+pub use overlay::{FONT, OverlayOptions, Region, Regions, class_color, overlay};
 pub use panoptic_map::PanopticMap;
 pub use postprocess::{
     InstanceMask, InstanceOptions, PanopticOptions, Prediction, PredictionParts, SemanticOrder, instances,
     panoptic, semantic,
 };
-pub use preprocess::PixelValues;
+pub use preprocess::{PixelValues, resize};
 pub use preprocessor_config::{
     CropSize, IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, Resample, ResizeTarget,
 };

@@ -106,7 +106,7 @@ impl PreprocessorConfig {
         if source.is_empty() {
             return Err(VisionError::option("image", &source, "at least one pixel"));
         }
-        let resized = if self.do_resize { resize(image, size, self.resample)? } else { None };
+        let resized = if self.do_resize { resized(image, size, self.resample)? } else { None };
         let image = resized.as_ref().unwrap_or(image);
 
         let resized_size = ImageSize::of(image);
@@ -175,8 +175,25 @@ fn crop_offset(length: u32, crop: u32) -> i64 {
     (twice as f64 / 2.0).round_ties_even() as i64
 }
 
+/// A picture at another size, as Pillow resizes: the filter is widened when the picture shrinks (antialiasing).
+///
+/// # Errors
+/// [`VisionError::TooLarge`] for more than [`MAX_PIXELS`] pixels, [`VisionError::Option`] for no pixels.
+///
+/// ```
+/// use aff_vision::{ImageSize, Resample, Rgb, RgbImage, resize};
+///
+/// let image = RgbImage::from_pixel(4, 2, Rgb([7, 8, 9]));
+/// let resized = resize(&image, ImageSize::new(3, 6), Resample::Bilinear)?;
+/// assert_eq!((resized.width(), resized.height(), resized.get_pixel(5, 2).0), (6, 3, [7, 8, 9]));
+/// # Ok::<(), aff_vision::VisionError>(())
+/// ```
+pub fn resize(image: &RgbImage, to: ImageSize, filter: Resample) -> Result<RgbImage, VisionError> {
+    Ok(resized(image, to, filter)?.unwrap_or_else(|| image.clone()))
+}
+
 /// `None` where the size is right already: Pillow copies then.
-fn resize(image: &RgbImage, to: ImageSize, filter: Resample) -> Result<Option<RgbImage>, VisionError> {
+fn resized(image: &RgbImage, to: ImageSize, filter: Resample) -> Result<Option<RgbImage>, VisionError> {
     if to == ImageSize::of(image) {
         return Ok(None);
     }
@@ -196,10 +213,10 @@ fn resize(image: &RgbImage, to: ImageSize, filter: Resample) -> Result<Option<Rg
     let from =
         fir::images::ImageRef::new(image.width(), image.height(), image.as_raw(), fir::PixelType::U8x3)
             .map_err(|error| failed(&error))?;
-    let mut resized = fir::images::Image::new(to.width, to.height, fir::PixelType::U8x3);
+    let mut out = fir::images::Image::new(to.width, to.height, fir::PixelType::U8x3);
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
-    fir::Resizer::new().resize(&from, &mut resized, &options).map_err(|error| failed(&error))?;
-    Ok(RgbImage::from_raw(to.width, to.height, resized.into_vec()))
+    fir::Resizer::new().resize(&from, &mut out, &options).map_err(|error| failed(&error))?;
+    Ok(RgbImage::from_raw(to.width, to.height, out.into_vec()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use serde::Deserialize;
 
-use crate::tensor_file::TensorFile;
+use crate::tensor_file::{TensorFile, write_file, write_tensor_file};
 use crate::{KeyReport, TensorShapes, WeightsError, expected_tensors};
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -125,17 +125,54 @@ impl ModelFolder {
         device: &Device,
         build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
     ) -> Result<VarBuilder<'static>, WeightsError> {
-        let expected = expected_tensors(build)?;
-        let tensors = self.tensors(dtype, device)?;
-        let found: TensorShapes =
-            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
-        let report = KeyReport::compare(&found, &expected);
-        if !report.is_empty() {
-            let path = if self.shards.len() == 1 { &self.shards[0] } else { &self.path };
-            return Err(WeightsError::Keys { path: path.clone(), report });
-        }
-        Ok(VarBuilder::from_tensors(tensors.into_iter().collect(), dtype, device))
+        let path = if self.shards.len() == 1 { &self.shards[0] } else { &self.path };
+        checked_var_builder(self.tensors(dtype, device)?, path, (dtype, device), build)
     }
+
+    /// Writes a model folder: `config.json`, `preprocessor_config.json` if there is one, `model.safetensors`. Each file is
+    /// written whole or not at all, and replaces one of its name.
+    ///
+    /// # Errors
+    /// If the folder or a file cannot be written.
+    pub fn write(
+        path: impl AsRef<Path>,
+        config: &ModelConfig,
+        preprocessor: Option<&PreprocessorConfig>,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<(), WeightsError> {
+        let path = path.as_ref();
+        std::fs::create_dir_all(path).map_err(WeightsError::io(path, "create it"))?;
+        let file = path.join(CONFIG);
+        let text = config.to_json().map_err(|source| WeightsError::Config { path: file.clone(), source })?;
+        write_file(&file, text.as_bytes())?;
+        if let Some(preprocessor) = preprocessor {
+            let file = path.join(PREPROCESSOR);
+            let text = serde_json::to_string_pretty(preprocessor)
+                .map_err(|source| WeightsError::Preprocessor { path: file.clone(), source })?;
+            write_file(&file, (text + "\n").as_bytes())?;
+        }
+        write_tensor_file(&path.join(WEIGHTS), tensors)
+    }
+}
+
+/// What a network is built from, after comparing tensors with all that it asks for. `path` is where they are from.
+///
+/// # Errors
+/// [`WeightsError::Keys`] lists every tensor that is missing, unexpected or of another shape.
+pub fn checked_var_builder<M>(
+    tensors: BTreeMap<String, Tensor>,
+    path: &Path,
+    (dtype, device): (DType, &Device),
+    build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
+) -> Result<VarBuilder<'static>, WeightsError> {
+    let expected = expected_tensors(build)?;
+    let found: TensorShapes =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
+    let report = KeyReport::compare(&found, &expected);
+    if !report.is_empty() {
+        return Err(WeightsError::Keys { path: path.to_path_buf(), report });
+    }
+    Ok(VarBuilder::from_tensors(tensors.into_iter().collect(), dtype, device))
 }
 
 fn read(path: &Path) -> Result<String, WeightsError> {

@@ -20,9 +20,11 @@ mod tensor_file;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use convert::{ConfigSource, ConvertOptions, ConvertReport, Overwrite, convert};
 pub use error::WeightsError;
-pub use folder::ModelFolder;
+pub use folder::{ModelFolder, checked_var_builder};
 #[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use keys::{KeyReport, TensorShapes, expected_tensors};
 pub use presets::{Preset, published_models, random_weights};
-pub use tensor_file::{read_tensor_file, write_tensor_file};
+pub use tensor_file::{
+    read_tensor_file, read_tensor_file_with_metadata, write_tensor_file, write_tensor_file_with_metadata,
+};

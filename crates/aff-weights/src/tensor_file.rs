@@ -106,9 +106,23 @@ fn check_layout(metadata: &Metadata, size: u64) -> Result<(), String> {
 /// # Errors
 /// [`WeightsError::Io`] if the file cannot be read, [`WeightsError::Safetensors`] if it is damaged.
 pub fn read_tensor_file(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>, WeightsError> {
+    Ok(read_tensor_file_with_metadata(path, device)?.0)
+}
+
+/// As [`read_tensor_file`], with the texts of the header.
+///
+/// # Errors
+/// The same.
+pub fn read_tensor_file_with_metadata(
+    path: &Path,
+    device: &Device,
+) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>), WeightsError> {
     let mut file = TensorFile::open(path)?;
+    let metadata = file.metadata.metadata().clone().unwrap_or_default().into_iter().collect();
     let names = file.names();
-    names.into_iter().map(|name| Ok((name.clone(), file.read(&name, device)?))).collect()
+    let tensors: Result<_, WeightsError> =
+        names.into_iter().map(|name| Ok((name.clone(), file.read(&name, device)?))).collect();
+    Ok((tensors?, metadata))
 }
 
 /// Writes tensors as a safetensors file, whole or not at all.
@@ -116,7 +130,20 @@ pub fn read_tensor_file(path: &Path, device: &Device) -> Result<BTreeMap<String,
 /// # Errors
 /// [`WeightsError::Io`] if the file cannot be written.
 pub fn write_tensor_file(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), WeightsError> {
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_tensor_file_with_metadata(path, tensors, BTreeMap::new())
+}
+
+/// As [`write_tensor_file`], with texts in the header besides `format`.
+///
+/// # Errors
+/// The same.
+pub fn write_tensor_file_with_metadata(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: BTreeMap<String, String>,
+) -> Result<(), WeightsError> {
+    let format = ("format".to_owned(), "pt".to_owned());
+    let metadata: HashMap<String, String> = [format].into_iter().chain(metadata).collect();
     let failed = WeightsError::io(path, "write it");
     let mut problem = None;
     let written = aff_vision::write_atomically_with(path, |temporary| {

@@ -11,7 +11,9 @@ use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter::Segmenter;
 use aff_model::{Phase, Tokens};
 use aff_vision::{PixelValues, PreprocessorConfig};
-use aff_weights::{ModelFolder, expected_tensors, published_models, random_weights, read_tensor_file};
+use aff_weights::{
+    ModelFolder, checked_var_builder, expected_tensors, published_models, random_weights, read_tensor_file,
+};
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
 use crate::Error;
@@ -55,21 +57,48 @@ impl Model {
     /// [`Error::Weights`] if a file is missing or damaged or the weights are not those of the configuration, listing
     /// every tensor that is missing, left over or of another shape.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        let folder = ModelFolder::open(path.as_ref())?;
-        let config = folder.config().clone();
+        let path = path.as_ref();
+        let folder = ModelFolder::open(path)?;
+        let tensors = folder.tensors(DType::F32, device)?;
+        Self::build(folder.config().clone(), folder.preprocessor().cloned(), tensors, path, device)
+    }
+
+    /// A model from its configuration and weights in memory, such as those of a training run.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the weights are not those of the configuration.
+    pub fn from_tensors(
+        config: ModelConfig,
+        preprocessor: Option<PreprocessorConfig>,
+        tensors: &BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let wide = tensors
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), tensor.to_device(device)?.to_dtype(DType::F32)?)));
+        let tensors = wide.collect::<CandleResult<_>>()?;
+        Self::build(config, preprocessor, tensors, Path::new("weights in memory"), device)
+    }
+
+    fn build(
+        config: ModelConfig,
+        preprocessor: Option<PreprocessorConfig>,
+        tensors: BTreeMap<String, Tensor>,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let place = (DType::F32, device);
         let network = match config.architecture() {
             Architecture::ImageClassification => {
-                let vb =
-                    folder.checked_var_builder(DType::F32, device, |vb| Classifier::new(&config, &vb))?;
+                let vb = checked_var_builder(tensors, path, place, |vb| Classifier::new(&config, &vb))?;
                 Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
             }
             Architecture::UniversalSegmentation => {
-                let vb = folder.checked_var_builder(DType::F32, device, |vb| Segmenter::new(&config, &vb))?;
+                let vb = checked_var_builder(tensors, path, place, |vb| Segmenter::new(&config, &vb))?;
                 Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
             }
         };
-        let preprocessor = folder.preprocessor().cloned();
-        Ok(Self { network, config, preprocessor, path: path.as_ref().to_path_buf(), device: device.clone() })
+        Ok(Self { network, config, preprocessor, path: path.to_path_buf(), device: device.clone() })
     }
 
     /// A published model with random weights, for tests and measurements: what it computes means nothing.

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::{ImageSize, VisionError};
 pub use palette::class_color;
 pub use regions::{Region, Regions};
+pub use text::FONT;
 use text::Pen;
 
 /// How an overlay looks.

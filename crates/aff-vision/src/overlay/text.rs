@@ -6,7 +6,8 @@ use image::RgbImage;
 use super::blend;
 use crate::VisionError;
 
-static FONT: &[u8] = include_bytes!("../../assets/OpenSans-SemiBold-subset.ttf");
+/// The bundled font, a subset of Open Sans SemiBold (SIL Open Font License 1.1): Latin letters, digits, punctuation.
+pub static FONT: &[u8] = include_bytes!("../../assets/OpenSans-SemiBold-subset.ttf");
 
 /// The bundled font at one size.
 pub(super) struct Pen {

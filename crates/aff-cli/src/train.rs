@@ -1,0 +1,94 @@
+//! `aff train`: a recipe in, a run's folder out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aff_train::{Observer, Recipe, StepReport, Trainer, ValidationReport};
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Train a segmenter as a recipe says; goes on where a run in the same folder stopped
+#[derive(Debug, clap::Args)]
+pub struct Train {
+    /// Recipe, a YAML file; `recipes/` has the ones that our models were made with
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Folder of the data, instead of the recipe's
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Folder of the results, instead of the recipe's
+    #[arg(long, short, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Train {
+    /// Runs the recipe to its end.
+    ///
+    /// # Errors
+    /// If the recipe, the data or a checkpoint cannot be used, or the run diverges.
+    pub fn run(&self) -> Result<()> {
+        let mut recipe = Recipe::read(&self.config)?;
+        if let Some(data) = &self.data {
+            recipe.data.folder.clone_from(data);
+        }
+        if let Some(output) = &self.output {
+            recipe.run.output.clone_from(output);
+        }
+        let output = recipe.run.output.clone();
+        let mut trainer = Trainer::new(recipe)?;
+        if self.quiet {
+            trainer.run(&mut ())?;
+            return Ok(());
+        }
+        println!("{} parameters; results in {}", trainer.parameters().count(), output.display());
+        trainer.run(&mut Progress { bar: ProgressBar::hidden() })?;
+        match trainer.best() {
+            Some(best) => println!(
+                "best mean IoU on the validation split {:.2} % after {} steps: {}",
+                100.0 * best.mean_iou,
+                best.step,
+                output.join("best").display()
+            ),
+            None => println!("last weights: {}", output.join("last").display()),
+        }
+        Ok(())
+    }
+}
+
+/// A bar on a terminal, lines for validations everywhere.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Observer for Progress {
+    fn started(&mut self, first: u64, steps: u64) {
+        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} {msg} {elapsed} (another {eta})");
+        self.bar = ProgressBar::new(steps).with_position(first);
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.reset_eta();
+    }
+
+    fn stepped(&mut self, report: &StepReport, time: Duration) {
+        self.bar.set_message(format!("loss {:.3}, {:.2} s a step", report.loss, time.as_secs_f64()));
+        self.bar.inc(1);
+    }
+
+    fn validated(&mut self, report: &ValidationReport) {
+        let found = &report.validation;
+        let line = format!(
+            "step {}: mean IoU {:.2} %, pixel accuracy {:.2} %{}",
+            report.step,
+            100.0 * found.mean_iou,
+            100.0 * found.pixel_accuracy,
+            if report.is_best { ", the best so far" } else { "" }
+        );
+        if self.bar.is_hidden() {
+            println!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What can go wrong while training.
+
+use std::path::{Path, PathBuf};
+
+/// Why a run could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The recipe is not one: a key that is missing, unknown or of the wrong type.
+    #[error("{}: {problem}", path.display())]
+    Recipe {
+        /// The recipe.
+        path: PathBuf,
+        /// Where and what, in the words of the YAML reader.
+        problem: String,
+    },
+    /// A key of the recipe has a value that no run can have.
+    #[error("recipe: `{key}` is {found}; expected {expected}")]
+    Value {
+        /// Path of the key, such as `optimizer.learning_rate`.
+        key: &'static str,
+        /// The value that was found.
+        found: String,
+        /// What would have been accepted.
+        expected: String,
+    },
+    /// The data are not laid out as their data set is.
+    #[error("{}: {problem}", path.display())]
+    Data {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A loss or a gradient is not a number: the run has diverged.
+    #[error(
+        "step {step}: {tensor} is {value}; the run has diverged. Its last checkpoint is whole: lower the learning rate or the \
+         gradient's norm and resume from there"
+    )]
+    NotFinite {
+        /// The step, from 1.
+        step: u64,
+        /// The loss, or the parameter whose gradient it is.
+        tensor: String,
+        /// The value that was found.
+        value: f64,
+    },
+    /// A checkpoint belongs to another run.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit and what to do.
+        problem: String,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A loader's thread ended without saying why.
+    #[error("the threads that load the data are gone; this is a bug")]
+    Loader,
+    /// A thread of the run panicked or could not be started.
+    #[error("a thread of the run panicked or could not be started; this is a bug")]
+    Panic,
+    /// Images and label maps.
+    #[error(transparent)]
+    Vision(#[from] aff_vision::VisionError),
+    /// Weights.
+    #[error(transparent)]
+    Weights(#[from] aff_weights::WeightsError),
+    /// The pipeline that validation runs.
+    #[error(transparent)]
+    Pipeline(#[from] autofocusformer::Error),
+    /// A configuration that no model can have.
+    #[error(transparent)]
+    Config(#[from] aff_model::config::ConfigError),
+    /// The network.
+    #[error("the network failed: {0}")]
+    Network(#[from] candle_core::Error),
+}
+
+impl TrainError {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, action, source }
+    }
+
+    pub(crate) fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -> Self {
+        Self::Value { key, found: found.to_string(), expected: expected.into() }
+    }
+}

@@ -1,0 +1,37 @@
+//! Training and evaluation of AutoFocusFormer.
+//!
+//! A [`Recipe`] says what is trained on what; a [`Trainer`] runs it and resumes it. Underneath, each usable alone: data sets and
+//! their [loading](data::Loader), [matching](match_queries), [losses](loss), the [optimiser](optim) and the
+//! [metrics](ConfusionMatrix).
+//!
+//! Runs are deterministic: a seed gives the same losses with any number of threads, and a run that was killed at any moment goes
+//! on to the losses of one that was not.
+
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod curves;
+pub mod data;
+mod error;
+mod evaluate;
+mod log;
+pub mod loss;
+mod matching;
+mod metrics;
+pub mod optim;
+mod parameters;
+mod random;
+mod recipe;
+mod task;
+mod trainer;
+
+pub use checkpoint::Best;
+pub use curves::draw_curves;
+pub use error::TrainError;
+pub use evaluate::evaluate;
+pub use matching::{Match, match_queries};
+pub use metrics::{ClassReport, ConfusionMatrix, SemanticReport, TopK};
+pub use parameters::Parameters;
+pub use recipe::{DataRecipe, ModelRecipe, Recipe, RunOptions};
+pub use task::{SemanticSegmentation, Task};
+pub use trainer::{Observer, StepReport, Trainer, ValidationReport};
