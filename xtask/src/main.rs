@@ -18,6 +18,8 @@ enum Command {
     Convert(Convert),
     /// Write the configurations of the published models into models/
     Models(commands::models::Models),
+    Overfit(commands::overfit::Overfit),
+    Release(commands::release::Release),
     /// Run the tests of the crate with unsafe code under AddressSanitizer (needs a nightly compiler)
     Sanitize(commands::sanitize::Sanitize),
 }
@@ -27,6 +29,8 @@ fn main() -> Result<()> {
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),
         Command::Models(models) => models.run(),
+        Command::Overfit(overfit) => overfit.run(),
+        Command::Release(release) => release.run(),
         Command::Sanitize(sanitize) => sanitize.run(),
     }
 }

@@ -34,7 +34,8 @@ impl Bench {
             "--size, --batch and --runs must be 1 or more"
         );
         let model = self.model.load()?;
-        let input = Tensor::randn(0_f32, 1.0, (self.batch, 3, self.size, self.size), &Device::Cpu)?;
+        let shape = (self.batch, 3, self.size, self.size);
+        let input = Tensor::randn(0_f32, 1.0, shape, &Device::Cpu)?.to_dtype(model.place().dtype)?;
         model.features(&input)?;
         let mut times = (0..self.runs)
             .map(|_| {
@@ -46,7 +47,7 @@ impl Bench {
         times.sort();
         println!(
             "{}, {} x 3 x {size} x {size}: median {:.1?} of {} runs, {:.1?} to {:.1?}; {} threads, {}",
-            self.model.model.display(),
+            self.model.name(),
             self.batch,
             times[times.len() / 2],
             self.runs,

@@ -11,8 +11,9 @@ use autofocusformer::{Device, Model};
 #[derive(Debug, clap::Args)]
 pub struct Info {
     /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
+    /// [default: the model in this program]
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// Branch, tag or commit of a model on the hub
     #[arg(long, default_value = "main")]
     revision: String,
@@ -27,7 +28,10 @@ impl Info {
     /// # Errors
     /// If the model cannot be loaded.
     pub fn run(&self) -> Result<()> {
-        let model = Model::from_pretrained_at(&self.model, &self.revision, &Device::Cpu)?;
+        let model = match &self.model {
+            Some(model) => Model::from_pretrained_at(model, &self.revision, &Device::Cpu)?,
+            None => Model::embedded(&Device::Cpu)?,
+        };
         let config = model.config();
         let backbone = &config.backbone_config;
         let kind = match config.architecture() {

@@ -22,6 +22,23 @@ use std::path::{Path, PathBuf};
 
 use autofocusformer::weights::published_models;
 
+/// Some of several photos could not be segmented; the others were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PhotosSkipped {
+    /// How many.
+    pub skipped: usize,
+    /// Out of how many.
+    pub photos: usize,
+}
+
+impl std::fmt::Display for PhotosSkipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} photos were skipped", self.skipped, self.photos)
+    }
+}
+
+impl std::error::Error for PhotosSkipped {}
+
 /// Whether two paths name one file that exists.
 pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
     a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)

@@ -1,6 +1,7 @@
 //! Photos as a user names them: files, folders, patterns, standard input.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,8 @@ const STDIN: &str = "-";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
-    pub(crate) stem: String,
+    /// Of whatever bytes the system allows.
+    pub(crate) stem: OsString,
 }
 
 impl Source {
@@ -43,14 +45,15 @@ pub(crate) fn expand(arguments: &[PathBuf]) -> Result<Vec<Source>> {
             paths.push(argument.clone());
         }
     }
-    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut seen: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     let mut sources = Vec::with_capacity(paths.len());
     for path in paths {
         let stem = if path == Path::new(STDIN) {
-            "stdin".to_owned()
+            OsString::from("stdin")
         } else {
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-            stem.with_context(|| format!("{}: not the name of a photo", path.display()))?
+            path.file_stem()
+                .map(OsString::from)
+                .with_context(|| format!("{}: not the name of a photo", path.display()))?
         };
         if let Some(other) = seen.insert(stem.clone(), path.clone()) {
             bail!(

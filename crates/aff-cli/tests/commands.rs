@@ -71,7 +71,7 @@ fn predict_writes_overlay_map_and_json_at_the_photos_size() {
         let output = folder.path().join(task);
         let mut command = aff();
         command.arg("predict").arg(root().join("assets/tower.jpg")).arg("--model").arg(&segmenter);
-        command.arg("--output").arg(&output).args(["--task", task]);
+        command.arg("--output").arg(&output).args(["--task", task, "--save-json"]);
         if task != "semantic" {
             command.args(["--threshold", "0"]);
         }
@@ -297,7 +297,7 @@ fn thresholds_are_obeyed_or_refused() {
     let run = |arguments: &[&str]| {
         let mut command = aff();
         command.arg("predict").arg(photo()).arg("--model").arg(&segmenter);
-        command.arg("-o").arg(folder.path().join("out")).args(arguments);
+        command.arg("-o").arg(folder.path().join("out")).arg("--save-json").args(arguments);
         command
     };
     let segments = |arguments: &[&str]| {
@@ -362,9 +362,9 @@ fn folders_patterns_and_standard_input_are_sources() {
     run(photos.join("a*.jpg").to_str().unwrap(), "pattern").assert().success();
     run("-", "stdin").write_stdin(std::fs::read(photo()).unwrap()).assert().success();
     let exists = |path: &str| folder.path().join(path).exists();
-    assert!(exists("folder/a.json") && exists("folder/b.overlay.png") && !exists("folder/notes.json"));
-    assert!(exists("pattern/a.json") && !exists("pattern/b.json"));
-    assert!(exists("stdin/stdin.json"));
+    assert!(exists("folder/a.map.png") && exists("folder/b.overlay.png") && !exists("folder/notes.map.png"));
+    assert!(exists("pattern/a.map.png") && !exists("pattern/b.map.png"));
+    assert!(exists("stdin/stdin.map.png"));
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     assert!(failure(&mut run(empty.to_str().unwrap(), "out")).contains("no photo in this folder"));
@@ -437,8 +437,8 @@ fn a_bad_photo_among_good_ones_is_skipped_and_the_exit_code_says_so() {
     assert!(error.contains("b.png") && error.contains("is not an image"), "{error}");
     assert!(error.contains("c.bmp") && error.contains("exceeds the limit"), "{error}");
     assert!(error.contains("2 of 4 photos were skipped"), "{error}");
-    assert!(output.join("a.overlay.png").exists() && output.join("d 'quoted' $(name).json").exists());
-    assert!(!output.join("b.json").exists() && !output.join("c.json").exists());
+    assert!(output.join("a.overlay.png").exists() && output.join("d 'quoted' $(name).map.png").exists());
+    assert!(!output.join("b.map.png").exists() && !output.join("c.map.png").exists());
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub enum TrainError {
     Weights(#[from] aff_weights::WeightsError),
     /// The pipeline that validation runs.
     #[error(transparent)]
-    Pipeline(#[from] autofocusformer::Error),
+    Pipeline(Box<autofocusformer::Error>),
     /// A configuration that no model can have.
     #[error(transparent)]
     Config(#[from] aff_model::config::ConfigError),
@@ -86,12 +86,19 @@ pub enum TrainError {
     Network(#[from] candle_core::Error),
 }
 
+impl From<autofocusformer::Error> for TrainError {
+    fn from(error: autofocusformer::Error) -> Self {
+        Self::Pipeline(Box::new(error))
+    }
+}
+
 impl TrainError {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and texts that nobody needs afterwards")]
     pub(crate) fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -> Self {
         Self::Value { key, found: found.to_string(), expected: expected.into() }
     }

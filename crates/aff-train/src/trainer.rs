@@ -81,6 +81,9 @@ pub struct Trainer {
     progress: Progress,
 }
 
+/// Losses by name, and gradients.
+type PassResult = (Vec<(&'static str, f64)>, Gradients);
+
 /// One of the passes whose gradients make an update. They run at the same time, each on a network of its own: the trained
 /// variables are shared, the running statistics are not.
 struct Pass {
@@ -90,13 +93,8 @@ struct Pass {
 }
 
 impl Pass {
-    /// Losses by name, and gradients, of a batch.
-    fn run(
-        &self,
-        batch: &Batch,
-        seed: u64,
-        number: u64,
-    ) -> Result<(Vec<(&'static str, f64)>, Gradients), TrainError> {
+    /// Forward and backward over a batch.
+    fn run(&self, batch: &Batch, seed: u64, number: u64) -> Result<PassResult, TrainError> {
         self.threads.install(|| {
             let losses = self.task.losses(batch, seed, number)?;
             let value = |(name, part): &(&'static str, Tensor)| {
@@ -124,17 +122,20 @@ impl Trainer {
     pub fn new(recipe: Recipe) -> Result<Self, TrainError> {
         recipe.validate()?;
         let data = &recipe.data;
-        let train: Arc<dyn DataSet> = Arc::from(data.name.open(&data.folder, &data.train)?);
-        let train: Arc<dyn DataSet> = match data.limit {
-            Some(limit) => Arc::new(FirstOf { data: train, limit }),
-            None => train,
+        let open = |split: &str| -> Result<Arc<dyn DataSet>, TrainError> {
+            let all = Arc::from(data.name.open(&data.folder, split)?);
+            // A run that is validated on what it learns from sees the same images.
+            let limit = data.limit.filter(|_| split == data.train);
+            Ok(limit.map_or_else(
+                || Arc::clone(&all),
+                |limit| Arc::new(FirstOf { data: Arc::clone(&all), limit }),
+            ))
         };
-        let validation =
-            data.validation.as_ref().map(|split| data.name.open(&data.folder, split)).transpose()?;
+        let train = open(&data.train)?;
+        let validation = data.validation.as_deref().map(open).transpose()?;
 
         let parameters = Parameters::new(recipe.run.seed, &Device::Cpu);
-        let task =
-            SemanticSegmentation::new(&recipe, &parameters, train.as_ref(), validation.map(Arc::from))?;
+        let task = SemanticSegmentation::new(&recipe, &parameters, train.as_ref(), validation)?;
         if let Some(folder) = &recipe.model.initial {
             take_initial_weights(&parameters, folder)?;
         }

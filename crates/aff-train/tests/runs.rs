@@ -1,5 +1,7 @@
 //! Whole runs on a data set of a few small pictures.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should panic")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;

@@ -2,11 +2,34 @@
 
 use std::io::{Cursor, Write};
 use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use image::{ImageFormat, RgbImage};
 use serde::Serialize;
 
 use crate::VisionError;
+
+/// Held for reading by every write in progress.
+static WRITES: RwLock<()> = RwLock::new(());
+
+/// Keeps files from being written for as long as it lives; made by [`hold_writes`].
+#[derive(Debug)]
+#[must_use = "writes go on as soon as this is dropped"]
+pub struct WritesHeld {
+    _guard: RwLockWriteGuard<'static, ()>,
+}
+
+/// Waits until no file is being written any more, and lets no write begin: for a program that is told to stop and wants to leave
+/// neither half a file nor a temporary one.
+///
+/// ```
+/// let held = aff_vision::hold_writes();
+/// // Nothing is being written here; `std::process::exit` would leave whole files alone.
+/// drop(held);
+/// ```
+pub fn hold_writes() -> WritesHeld {
+    WritesHeld { _guard: WRITES.write().unwrap_or_else(PoisonError::into_inner) }
+}
 
 /// Writes a file beside its target and renames it into place, so that a crash leaves the old file or the new one.
 ///
@@ -34,19 +57,18 @@ pub fn write_atomically_with(
     path: impl AsRef<Path>,
     write: impl FnOnce(&Path) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
+    let _writing = WRITES.read().unwrap_or_else(PoisonError::into_inner);
     let path = path.as_ref();
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".aff-");
-    // Temporary files are private by default; results are not secrets.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let file = builder.tempfile_in(folder)?;
+    let file = tempfile::Builder::new().prefix(".aff-").tempfile_in(folder)?;
     write(file.path())?;
-    file.as_file().sync_all()?;
+    // Temporary files are private; results are not secrets.
+    #[cfg(unix)]
+    std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    std::fs::File::open(file.path())?.sync_all()?;
     file.persist(path)?;
     Ok(())
 }
@@ -94,4 +116,47 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), VisionError> {
         reason: error.to_string(),
         source: Some(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn holding_waits_for_writes_and_stops_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        let (begun, has_begun) = channel();
+        let (finish, may_finish) = channel::<()>();
+        let (held, is_held) = channel();
+        std::thread::scope(|scope| {
+            let first = &first;
+            scope.spawn(move || {
+                write_atomically_with(first, |path| {
+                    begun.send(()).unwrap();
+                    may_finish.recv().unwrap();
+                    std::fs::write(path, "whole")
+                })
+                .unwrap();
+            });
+            has_begun.recv().unwrap();
+            let not_yet = &second;
+            scope.spawn(move || {
+                let guard = hold_writes();
+                held.send(()).unwrap();
+                assert_eq!(std::fs::read(first).unwrap(), b"whole");
+                std::thread::sleep(Duration::from_millis(20));
+                assert!(!not_yet.exists());
+                drop(guard);
+            });
+            assert!(is_held.recv_timeout(Duration::from_millis(20)).is_err(), "the write is not over");
+            finish.send(()).unwrap();
+            is_held.recv().unwrap();
+            write_atomically(&second, b"whole").unwrap();
+        });
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
 }

@@ -51,6 +51,25 @@ impl PanopticMap {
         }
     }
 
+    /// The segments of some classes; pixels of all others become void.
+    ///
+    /// ```
+    /// use aff_vision::{ImageSize, PanopticMap, SegmentInfo};
+    ///
+    /// let segment = |id, label_id| SegmentInfo { id, label_id, score: 1.0, was_fused: true, area: 1 };
+    /// let map = PanopticMap::new(ImageSize::new(1, 2), vec![1, 2], vec![segment(1, 7), segment(2, 8)])?;
+    /// assert_eq!(map.of_classes(&[8]).ids(), [0, 2]);
+    /// # Ok::<(), aff_vision::VisionError>(())
+    /// ```
+    #[must_use]
+    pub fn of_classes(&self, classes: &[u32]) -> Self {
+        let segments: Vec<SegmentInfo> =
+            self.segments.iter().filter(|segment| classes.contains(&segment.label_id)).copied().collect();
+        let kept: std::collections::BTreeSet<u32> = segments.iter().map(|segment| segment.id).collect();
+        let ids = self.ids.iter().map(|id| if kept.contains(id) { *id } else { 0 }).collect();
+        Self { size: self.size, ids, segments }
+    }
+
     pub(crate) fn from_parts(size: ImageSize, ids: Vec<u32>, segments: Vec<SegmentInfo>) -> Self {
         debug_assert_eq!(ids.len(), size.pixels());
         Self { size, ids, segments }

@@ -26,6 +26,7 @@ fn files_are_decoded_as_pillow_does() {
         ("plain.bmp", 0),
         ("plain.tiff", 0),
         ("lossless.webp", 0),
+        ("animated.webp", 0),
         ("palette.png", 0),
         ("grey.png", 0),
         ("alpha.png", 0),

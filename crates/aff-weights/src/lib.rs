@@ -26,5 +26,6 @@ pub use hub::Hub;
 pub use keys::{KeyReport, TensorShapes, expected_tensors};
 pub use presets::{Preset, published_models, random_weights};
 pub use tensor_file::{
-    read_tensor_file, read_tensor_file_with_metadata, write_tensor_file, write_tensor_file_with_metadata,
+    TensorsAndTexts, read_tensor_bytes, read_tensor_file, read_tensor_file_with_metadata, write_tensor_file,
+    write_tensor_file_with_metadata,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -14,10 +14,10 @@ use crate::WeightsError;
 const LARGEST_HEADER: u64 = 100 << 20;
 const GIT_LFS_POINTER: &[u8] = b"version https://git-lfs";
 
-/// An open file and what is in it.
-pub(crate) struct TensorFile {
+/// An open file (or what would be in one) and its header.
+pub(crate) struct TensorFile<R = File> {
     path: PathBuf,
-    file: File,
+    file: R,
     metadata: Metadata,
     /// Where the tensors' bytes start.
     start: u64,
@@ -26,9 +26,16 @@ pub(crate) struct TensorFile {
 impl TensorFile {
     /// Reads the header and checks that the file is as long as it says.
     pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let mut file = File::open(path).map_err(WeightsError::io(path, "read it"))?;
-        let refuse = |problem: String| WeightsError::Safetensors { path: path.to_path_buf(), problem };
+        let file = File::open(path).map_err(WeightsError::io(path, "read it"))?;
         let size = file.metadata().map_err(WeightsError::io(path, "read it"))?.len();
+        Self::new(file, size, path)
+    }
+}
+
+impl<R: Read + Seek> TensorFile<R> {
+    /// As [`Self::open`], of `size` bytes that are called `path` in errors.
+    fn new(mut file: R, size: u64, path: &Path) -> Result<Self, WeightsError> {
+        let refuse = |problem: String| WeightsError::Safetensors { path: path.to_path_buf(), problem };
         let mut header = vec![0; 8.min(size as usize)];
         file.read_exact(&mut header).map_err(WeightsError::io(path, "read it"))?;
         if GIT_LFS_POINTER.starts_with(&header) && !header.is_empty() {
@@ -113,11 +120,30 @@ pub fn read_tensor_file(path: &Path, device: &Device) -> Result<BTreeMap<String,
 ///
 /// # Errors
 /// The same.
-pub fn read_tensor_file_with_metadata(
-    path: &Path,
+pub fn read_tensor_file_with_metadata(path: &Path, device: &Device) -> Result<TensorsAndTexts, WeightsError> {
+    read_all(TensorFile::open(path)?, device)
+}
+
+/// Reads every tensor of a safetensors file that is in memory; errors call it `name`.
+///
+/// # Errors
+/// [`WeightsError::Safetensors`] if it is damaged.
+pub fn read_tensor_bytes(
+    bytes: &[u8],
+    name: &str,
     device: &Device,
-) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>), WeightsError> {
-    let mut file = TensorFile::open(path)?;
+) -> Result<BTreeMap<String, Tensor>, WeightsError> {
+    let file = TensorFile::new(Cursor::new(bytes), bytes.len() as u64, Path::new(name))?;
+    Ok(read_all(file, device)?.0)
+}
+
+/// Tensors by name, and the texts of the header by key.
+pub type TensorsAndTexts = (BTreeMap<String, Tensor>, BTreeMap<String, String>);
+
+fn read_all<R: Read + Seek>(
+    mut file: TensorFile<R>,
+    device: &Device,
+) -> Result<TensorsAndTexts, WeightsError> {
     let metadata = file.metadata.metadata().clone().unwrap_or_default().into_iter().collect();
     let names = file.names();
     let tensors: Result<_, WeightsError> =

@@ -33,6 +33,14 @@ pub enum Error {
         /// All there are.
         known: Vec<String>,
     },
+    /// The model has no class of that name.
+    #[error("the model has no class {name:?}; it knows {}", .known.join(", "))]
+    UnknownClass {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<String>,
+    },
     /// The model folder has no `preprocessor_config.json`, which says how images become the network's input.
     #[error("{path}: no preprocessor_config.json; convert the checkpoint again or add the file", path = .path.display())]
     NoPreprocessor {

@@ -6,7 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+mod builder;
 mod classifier;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod error;
 mod model;
 mod segmenter;
@@ -17,10 +20,13 @@ pub use aff_model as models;
 pub use aff_ops as ops;
 pub use aff_vision as vision;
 pub use aff_weights as weights;
-pub use candle_core::{Device, Tensor};
+pub use candle_core::{DType, Device, Tensor};
 
+pub use builder::SegmenterBuilder;
 pub use classifier::{Classification, Classifier};
+#[cfg(feature = "embedded")]
+pub use embedded::EMBEDDED_MODEL;
 pub use error::Error;
-pub use model::{Model, Network};
-pub use segmenter::{SegmentOptions, Segmentation, Segmenter, Segments};
+pub use model::{Model, Network, Place};
+pub use segmenter::{SegmentOptions, Segmentation, Segmenter, Segments, Timings};
 pub use tokens::StageTokens;

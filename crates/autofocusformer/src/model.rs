@@ -38,7 +38,7 @@ pub struct Model {
     config: ModelConfig,
     preprocessor: Option<PreprocessorConfig>,
     path: PathBuf,
-    device: Device,
+    place: Place,
 }
 
 /// Either kind of network.
@@ -50,17 +50,39 @@ pub enum Network {
     Segmenter(Box<Segmenter>),
 }
 
+/// Where and in what numbers a network computes.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The device; this build has the CPU only.
+    pub device: Device,
+    /// `F32` unless asked otherwise. `F64` is for comparisons; `F16` halves the weights in memory, and is slow on a CPU. Candle multiplies no
+    /// matrices of `BF16` on a CPU.
+    pub dtype: DType,
+}
+
+impl From<&Device> for Place {
+    fn from(device: &Device) -> Self {
+        Self { device: device.clone(), dtype: DType::F32 }
+    }
+}
+
+impl From<&Place> for Place {
+    fn from(place: &Place) -> Self {
+        place.clone()
+    }
+}
+
 impl Model {
     /// Loads the model in a folder: `config.json`, weights and, if there is one, `preprocessor_config.json`.
     ///
     /// # Errors
     /// [`Error::Weights`] if a file is missing or damaged or the weights are not those of the configuration, listing
     /// every tensor that is missing, left over or of another shape.
-    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        let path = path.as_ref();
+    pub fn load(path: impl AsRef<Path>, place: impl Into<Place>) -> Result<Self, Error> {
+        let (path, place) = (path.as_ref(), place.into());
         let folder = ModelFolder::open(path)?;
-        let tensors = folder.tensors(DType::F32, device)?;
-        Self::build(folder.config().clone(), folder.preprocessor().cloned(), tensors, path, device)
+        let tensors = folder.tensors(place.dtype, &place.device)?;
+        Self::build(folder.config().clone(), folder.preprocessor().cloned(), tensors, path, place)
     }
 
     /// A model from its configuration and weights in memory, such as those of a training run.
@@ -71,41 +93,44 @@ impl Model {
         config: ModelConfig,
         preprocessor: Option<PreprocessorConfig>,
         tensors: &BTreeMap<String, Tensor>,
-        device: &Device,
+        place: impl Into<Place>,
     ) -> Result<Self, Error> {
-        let wide = tensors
-            .iter()
-            .map(|(name, tensor)| Ok((name.clone(), tensor.to_device(device)?.to_dtype(DType::F32)?)));
+        let place = place.into();
+        let wide = tensors.iter().map(|(name, tensor)| {
+            Ok((name.clone(), tensor.to_device(&place.device)?.to_dtype(place.dtype)?))
+        });
         let tensors = wide.collect::<CandleResult<_>>()?;
-        Self::build(config, preprocessor, tensors, Path::new("weights in memory"), device)
+        Self::build(config, preprocessor, tensors, Path::new("weights in memory"), place)
     }
 
-    fn build(
+    pub(crate) fn build(
         config: ModelConfig,
         preprocessor: Option<PreprocessorConfig>,
         tensors: BTreeMap<String, Tensor>,
         path: &Path,
-        device: &Device,
+        place: Place,
     ) -> Result<Self, Error> {
-        let place = (DType::F32, device);
+        let of = (place.dtype, &place.device);
         let network = match config.architecture() {
             Architecture::ImageClassification => {
-                let vb = checked_var_builder(tensors, path, place, |vb| Classifier::new(&config, &vb))?;
+                let vb = checked_var_builder(tensors, path, of, |vb| Classifier::new(&config, &vb))?;
                 Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
             }
             Architecture::UniversalSegmentation => {
-                let vb = checked_var_builder(tensors, path, place, |vb| Segmenter::new(&config, &vb))?;
+                let vb = checked_var_builder(tensors, path, of, |vb| Segmenter::new(&config, &vb))?;
                 Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
             }
         };
-        Ok(Self { network, config, preprocessor, path: path.to_path_buf(), device: device.clone() })
+        Ok(Self { network, config, preprocessor, path: path.to_path_buf(), place })
     }
 
     /// A published model with random weights, for tests and measurements: what it computes means nothing.
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] if there is no published model of that name.
-    pub fn random(name: &str, device: &Device) -> Result<Self, Error> {
+    pub fn random(name: &str, place: impl Into<Place>) -> Result<Self, Error> {
+        let place = place.into();
+        let Place { device, dtype } = &place;
         let all = published_models();
         let Some(preset) = all.iter().find(|preset| preset.name == name) else {
             let known = all.into_iter().map(|preset| preset.name).collect();
@@ -114,17 +139,17 @@ impl Model {
         let config = preset.config.clone();
         let network = match config.architecture() {
             Architecture::ImageClassification => {
-                let vb = random_weights(DType::F32, device, |vb| Classifier::new(&config, &vb))?;
+                let vb = random_weights(*dtype, device, |vb| Classifier::new(&config, &vb))?;
                 Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
             }
             Architecture::UniversalSegmentation => {
-                let vb = random_weights(DType::F32, device, |vb| Segmenter::new(&config, &vb))?;
+                let vb = random_weights(*dtype, device, |vb| Segmenter::new(&config, &vb))?;
                 Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
             }
         };
         let preprocessor = Some(preset.preprocessor.clone());
         let path = PathBuf::from(format!("{RANDOM}{name}"));
-        Ok(Self { network, config, preprocessor, path, device: device.clone() })
+        Ok(Self { network, config, preprocessor, path, place })
     }
 
     /// A model by what a user calls it: a folder, `random:NAME` for a published model with random weights, or, with the feature
@@ -132,8 +157,8 @@ impl Model {
     ///
     /// # Errors
     /// As [`Self::load`] and [`Self::random`], or if the hub has no such model.
-    pub fn from_pretrained(model: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        Self::from_pretrained_at(model, "main", device)
+    pub fn from_pretrained(model: impl AsRef<Path>, place: impl Into<Place>) -> Result<Self, Error> {
+        Self::from_pretrained_at(model, "main", place)
     }
 
     /// As [`Self::from_pretrained`], at a revision of the hub: a branch, a tag or a commit. Folders have none.
@@ -144,11 +169,11 @@ impl Model {
     pub fn from_pretrained_at(
         model: impl AsRef<Path>,
         revision: &str,
-        device: &Device,
+        place: impl Into<Place>,
     ) -> Result<Self, Error> {
         let model = model.as_ref();
         if let Some(name) = model.to_str().and_then(|name| name.strip_prefix(RANDOM)) {
-            return Self::random(name, device);
+            return Self::random(name, place);
         }
         #[cfg(feature = "hub")]
         if let Some(id) = model.to_str().filter(|id| is_hub_id(model, id)) {
@@ -156,9 +181,9 @@ impl Model {
                 progress: std::io::stderr().is_terminal(),
                 ..aff_weights::Hub::from_env()
             };
-            return Self::load(hub.fetch(id, revision)?, device);
+            return Self::load(hub.fetch(id, revision)?, place);
         }
-        Self::load(model, device)
+        Self::load(model, place)
     }
 
     /// The network.
@@ -190,9 +215,9 @@ impl Model {
         &self.path
     }
 
-    /// The device that the network runs on.
-    pub fn device(&self) -> &Device {
-        &self.device
+    /// Where and in what numbers the network computes.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What `preprocessor_config.json` says.
@@ -215,12 +240,12 @@ impl Model {
             return self.stored_pixel_values(path);
         }
         let image = aff_vision::open(path)?;
-        Ok(to_tensor(&self.preprocessor()?.apply(&image)?, &self.device)?)
+        Ok(to_tensor(&self.preprocessor()?.apply(&image)?, &self.place)?)
     }
 
     fn stored_pixel_values(&self, path: &Path) -> Result<Tensor, Error> {
         let refuse = |problem| Error::NoPixelValues { path: path.to_path_buf(), problem };
-        let mut tensors = read_tensor_file(path, &self.device)?;
+        let mut tensors = read_tensor_file(path, &self.place.device)?;
         let Some(values) = tensors.remove("pixel_values") else {
             let names: Vec<String> = tensors.into_keys().take(8).collect();
             return Err(refuse(format!("it has no `pixel_values` (but {})", names.join(", "))));
@@ -228,7 +253,7 @@ impl Model {
         if values.rank() != 4 || values.dims()[1] != 3 || !values.dtype().is_float() {
             return Err(refuse(format!("`pixel_values` are {:?} {:?}", values.dtype(), values.dims())));
         }
-        Ok(values.to_dtype(DType::F32)?)
+        Ok(values.to_dtype(self.place.dtype)?)
     }
 
     /// Runs the network and names everything that comes out, for comparison and plots.
@@ -277,7 +302,7 @@ fn insert_tokens(out: &mut BTreeMap<String, Tensor>, name: &str, tokens: &Tokens
 }
 
 /// `[1,3,H,W]`
-pub(crate) fn to_tensor(pixels: &PixelValues, device: &Device) -> CandleResult<Tensor> {
+pub(crate) fn to_tensor(pixels: &PixelValues, place: &Place) -> CandleResult<Tensor> {
     let (height, width) = (pixels.padded.height as usize, pixels.padded.width as usize);
-    Tensor::from_slice(&pixels.data, (1, 3, height, width), device)
+    Tensor::from_slice(&pixels.data, (1, 3, height, width), &place.device)?.to_dtype(place.dtype)
 }

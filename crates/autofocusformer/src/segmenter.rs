@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aff_model::Phase;
 use aff_model::config::{self, SegmentationConfig, SegmentationTask};
@@ -9,13 +10,14 @@ use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter;
 use aff_vision::{
     ImageSize, InstanceMask, InstanceOptions, LabelMap, OverlayOptions, PanopticMap, PanopticOptions,
-    PixelValues, Prediction, PredictionParts, PreprocessorConfig, Regions, RgbImage, Segment, SemanticOrder,
+    PixelValues, Prediction, PredictionParts, PreprocessorConfig, Regions, ResizeTarget, RgbImage, Segment,
+    SemanticOrder,
 };
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::Serialize;
 
-use crate::model::{Model, Network};
-use crate::{Error, model};
+use crate::model::{Model, Network, Place};
+use crate::{Error, SegmenterBuilder, model};
 
 /// Score from which instances are shown where nothing else was asked for.
 const INSTANCE_THRESHOLD: f32 = 0.5;
@@ -43,7 +45,7 @@ pub struct Segmenter {
     labels: Arc<[String]>,
     config: SegmentationConfig,
     options: SegmentOptions,
-    device: Device,
+    place: Place,
 }
 
 /// What a photo is segmented into. Starts as the model's folder says.
@@ -61,6 +63,22 @@ pub struct SegmentOptions {
     pub overlap_threshold: f32,
     /// Most instances of a photo.
     pub max_instances: usize,
+    /// The classes that are shown; all without it. In a semantic map the pixels of all others become [`Segmentation::VOID`].
+    pub classes: Option<Vec<u32>>,
+}
+
+/// Time that the parts of segmentations took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Timings {
+    /// Resizing and normalising.
+    pub preprocess: Duration,
+    /// Patch embedding and the four stages.
+    pub backbone: Duration,
+    /// Pixel decoder and transformer decoder.
+    pub decoder: Duration,
+    /// From logits to segments at the photo's size.
+    pub post_process: Duration,
 }
 
 impl Segmenter {
@@ -69,8 +87,13 @@ impl Segmenter {
     /// # Errors
     /// What [`Model::from_pretrained`] returns; [`Error::WrongArchitecture`] if the folder has a classifier,
     /// [`Error::NoPreprocessor`] if it does not say how images become the network's input.
-    pub fn from_pretrained(path: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        Model::from_pretrained(path, device)?.try_into()
+    pub fn from_pretrained(path: impl AsRef<Path>, place: impl Into<Place>) -> Result<Self, Error> {
+        Model::from_pretrained(path, place)?.try_into()
+    }
+
+    /// Settings to build a segmenter with, beginning with those of the model.
+    pub fn builder(model: impl AsRef<Path>) -> SegmenterBuilder {
+        SegmenterBuilder::new(model.as_ref())
     }
 
     /// What photos are segmented into.
@@ -88,33 +111,92 @@ impl Segmenter {
         &self.labels
     }
 
+    /// Size that photos are brought to for the network.
+    pub fn image_size(&self) -> ResizeTarget {
+        self.preprocessor.size
+    }
+
+    /// Changes the size that photos are brought to for the network. Results are at the photo's size all the same.
+    ///
+    /// # Errors
+    /// [`Error::Vision`] for an edge without pixels.
+    pub fn set_image_size(&mut self, size: ResizeTarget) -> Result<(), Error> {
+        let preprocessor = PreprocessorConfig { do_resize: true, size, ..self.preprocessor.clone() };
+        preprocessor.validate()?;
+        self.preprocessor = preprocessor;
+        Ok(())
+    }
+
     /// Segments a photo of any size.
     ///
     /// # Errors
     /// [`Error::Vision`] for an empty photo or a threshold outside 0 to 1, [`Error::Network`] if the network fails.
     pub fn segment(&self, photo: &RgbImage) -> Result<Segmentation, Error> {
-        let pixels = self.preprocessor.apply(photo)?;
-        let input = model::to_tensor(&pixels, &self.device)?;
-        let features = self.network.features(&input, Phase::Inference)?;
-        let outputs = self.network.predict(&features, Auxiliary::Drop)?.prediction;
-        self.post_process(&pixels, &outputs)
+        self.segment_pixels(&[self.preprocessor.apply(photo)?], &mut Timings::default())?
+            .pop()
+            .ok_or_else(|| candle_core::Error::msg("no segmentation of a photo").bt().into())
     }
 
-    /// Segments photos of any sizes, one after another: a result does not depend on the others.
+    /// Segments photos of any sizes. Neighbours that have one size for the network go through it together; a result does not
+    /// depend on the others.
     ///
     /// # Errors
     /// As [`Self::segment`], for the first photo that fails.
     pub fn segment_all(&self, photos: &[RgbImage]) -> Result<Vec<Segmentation>, Error> {
-        photos.iter().map(|photo| self.segment(photo)).collect()
+        self.segment_timed(photos, &mut Timings::default())
+    }
+
+    /// As [`Self::segment_all`], adding the time of each part to `timings`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn segment_timed(
+        &self,
+        photos: &[RgbImage],
+        timings: &mut Timings,
+    ) -> Result<Vec<Segmentation>, Error> {
+        let start = Instant::now();
+        let pixels =
+            photos.iter().map(|photo| self.preprocessor.apply(photo)).collect::<Result<Vec<_>, _>>()?;
+        timings.preprocess += start.elapsed();
+        let mut segmentations = Vec::with_capacity(photos.len());
+        for group in pixels.chunk_by(|a, b| a.padded == b.padded) {
+            segmentations.extend(self.segment_pixels(group, timings)?);
+        }
+        Ok(segmentations)
+    }
+
+    /// Segments photos of one size for the network.
+    fn segment_pixels(
+        &self,
+        group: &[PixelValues],
+        timings: &mut Timings,
+    ) -> Result<Vec<Segmentation>, Error> {
+        let start = Instant::now();
+        let inputs = group.iter().map(|pixels| model::to_tensor(pixels, &self.place));
+        let input = Tensor::cat(&inputs.collect::<Result<Vec<_>, _>>()?, 0)?;
+        let features = self.network.features(&input, Phase::Inference)?;
+        timings.backbone += start.elapsed();
+
+        let start = Instant::now();
+        let outputs = self.network.predict(&features, Auxiliary::Drop)?.prediction;
+        timings.decoder += start.elapsed();
+
+        let start = Instant::now();
+        let post_process = |(image, pixels)| self.post_process(pixels, &outputs, image);
+        let segmentations = group.iter().enumerate().map(post_process).collect();
+        timings.post_process += start.elapsed();
+        segmentations
     }
 
     fn post_process(
         &self,
         pixels: &PixelValues,
         outputs: &segmenter::Prediction,
+        image: usize,
     ) -> Result<Segmentation, Error> {
         let values = |logits: &Tensor| -> Result<Vec<f32>, Error> {
-            Ok(logits.squeeze(0)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+            Ok(logits.get(image)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
         };
         let (_, num_queries, height, width) = outputs.mask_logits.dims4()?;
         let (class_logits, mask_logits) = (values(&outputs.class_logits)?, values(&outputs.mask_logits)?);
@@ -129,7 +211,11 @@ impl Segmenter {
             source: pixels.source,
         })?;
         let segments = self.segments(&prediction)?;
-        Ok(Segmentation { size: pixels.source, segments, labels: self.labels.clone() })
+        let mut segmentation = Segmentation { size: pixels.source, segments, labels: self.labels.clone() };
+        if let Some(classes) = &self.options.classes {
+            segmentation.retain_classes(classes)?;
+        }
+        Ok(segmentation)
     }
 
     fn segments(&self, prediction: &Prediction<'_>) -> Result<Segments, Error> {
@@ -144,12 +230,17 @@ impl Segmenter {
                 Segments::Semantic(aff_vision::semantic(prediction, order))
             }
             SegmentationTask::Instance => {
+                let wanted = options.classes.clone();
+                let classes = match (wanted, thing_ids.is_empty()) {
+                    (Some(wanted), _) => Some(wanted),
+                    // A model without things, a semantic one, shows what it takes for objects all the same.
+                    (None, is_semantic) => (!is_semantic).then_some(thing_ids),
+                };
                 let options = InstanceOptions {
                     max_instances: options.max_instances,
                     threshold: options.threshold.unwrap_or(INSTANCE_THRESHOLD),
                     mask_threshold: options.mask_threshold,
-                    // A model without things, a semantic one, shows what it takes for objects all the same.
-                    classes: (!thing_ids.is_empty()).then_some(thing_ids),
+                    classes,
                 };
                 Segments::Instance(aff_vision::instances(prediction, &options)?)
             }
@@ -191,9 +282,10 @@ impl TryFrom<Model> for Segmenter {
                 mask_threshold: segmentation.mask_threshold as f32,
                 overlap_threshold: segmentation.overlap_threshold as f32,
                 max_instances: segmentation.max_instances,
+                classes: None,
             },
             config: segmentation,
-            device: model.device().clone(),
+            place: model.place().clone(),
         })
     }
 }
@@ -232,6 +324,24 @@ impl Segmentation {
         self.size
     }
 
+    /// The class of pixels in a semantic map whose own class was not asked for. A map that is written has 255 there, if the model
+    /// has no more classes than that.
+    pub const VOID: u16 = u16::MAX;
+
+    /// Leaves out what is of other classes.
+    fn retain_classes(&mut self, classes: &[u32]) -> Result<(), Error> {
+        match &mut self.segments {
+            Segments::Semantic(map) => {
+                let keep =
+                    |&label: &u16| if classes.contains(&u32::from(label)) { label } else { Self::VOID };
+                *map = LabelMap::new(map.size(), map.labels().iter().map(keep).collect())?;
+            }
+            Segments::Instance(found) => found.retain(|object| classes.contains(&object.label_id)),
+            Segments::Panoptic(map) => *map = map.of_classes(classes),
+        }
+        Ok(())
+    }
+
     /// What was asked for.
     pub fn task(&self) -> SegmentationTask {
         match self.segments {
@@ -249,7 +359,11 @@ impl Segmentation {
     /// What is known of each segment, with the names of their classes.
     pub fn segments(&self) -> Vec<Segment> {
         match &self.segments {
-            Segments::Semantic(map) => map.segments(&self.labels),
+            Segments::Semantic(map) => {
+                let mut segments = map.segments(&self.labels);
+                segments.retain(|segment| (segment.label_id as usize) < self.labels.len());
+                segments
+            }
             Segments::Instance(found) => {
                 (1..).zip(found).map(|(id, object)| object.named(id, &self.labels)).collect()
             }
@@ -287,6 +401,10 @@ impl Segmentation {
     /// [`Error::Vision`] if the file cannot be written.
     pub fn write_map(&self, path: impl AsRef<Path>) -> Result<bool, Error> {
         match &self.segments {
+            Segments::Semantic(map) if self.labels.len() < 256 => {
+                let narrow = |&label: &u16| label.min(u16::from(u8::MAX));
+                LabelMap::new(map.size(), map.labels().iter().map(narrow).collect())?.write_png(path)?;
+            }
             Segments::Semantic(map) => map.write_png(path)?,
             Segments::Panoptic(map) => map.write_png(path)?,
             Segments::Instance(_) => return Ok(false),

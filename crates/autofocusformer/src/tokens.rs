@@ -41,7 +41,7 @@ impl Model {
     pub fn tokens(&self, photo: &RgbImage) -> Result<[StageTokens; 4], Error> {
         let preprocessor = self.preprocessor()?;
         let pixels = preprocessor.apply(photo)?;
-        let input = to_tensor(&pixels, self.device())?;
+        let input = to_tensor(&pixels, self.place())?;
         let stages = match self.network() {
             Network::Classifier(classifier) => classifier.forward(&input, Phase::Inference)?.stages,
             Network::Segmenter(segmenter) => segmenter.features(&input, Phase::Inference)?.stages,

@@ -2,4 +2,6 @@
 
 pub(crate) mod check;
 pub(crate) mod models;
+pub(crate) mod overfit;
+pub(crate) mod release;
 pub(crate) mod sanitize;

@@ -356,9 +356,9 @@ mod tests {
             let mut image = RgbImage::from_pixel(1, 1, Rgb([120, 90, 60]));
             jitter.apply(&mut image, &mut generator(1, Purpose::Augmentation, place));
             if image.get_pixel(0, 0).0 == [120, 90, 60] {
-                unchanged += 1
+                unchanged += 1;
             } else {
-                changed += 1
+                changed += 1;
             }
             // Grey stays grey under any hue and saturation.
             let mut grey = RgbImage::from_pixel(1, 1, Rgb([100, 100, 100]));

@@ -73,6 +73,13 @@ pub enum DataSetName {
 }
 
 impl DataSetName {
+    /// Names of the classes of the data set, by class.
+    pub fn classes(self) -> Vec<String> {
+        match self {
+            Self::Camvid => CAMVID_CLASSES.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
     /// Opens a split of the data set in a folder.
     ///
     /// # Errors

@@ -24,10 +24,13 @@ pub struct Region {
 }
 
 impl Regions {
-    /// One region for each class of a semantic map; `labels` has the names of the classes.
+    /// One region for each class of a semantic map; `labels` has the names of the classes. Labels beyond them are left out, unless there
+    /// are no names at all.
     #[must_use]
     pub fn of_labels(map: &LabelMap, labels: &[String]) -> Self {
-        let mut classes: Vec<u16> = map.areas().into_iter().map(|(class, _)| class).collect();
+        let is_shown = |class: &u16| labels.is_empty() || usize::from(*class) < labels.len();
+        let mut classes: Vec<u16> =
+            map.areas().into_iter().map(|(class, _)| class).filter(is_shown).collect();
         classes.sort_unstable();
         let mut index_of = vec![0; usize::from(u16::MAX) + 1];
         let mut regions = Vec::with_capacity(classes.len());

@@ -39,6 +39,7 @@ def main():
     small.save(HERE / "plain.bmp")
     small.save(HERE / "plain.tiff")
     small.save(HERE / "lossless.webp", lossless=True)
+    small.save(HERE / "animated.webp", lossless=True, save_all=True, append_images=[ImageOps.invert(small)], duration=100)
     small.save(HERE / "plain.jpg", quality=95, subsampling=0)
     small.quantize(16).save(HERE / "palette.png")
     small.convert("L").save(HERE / "grey.png")
@@ -50,7 +51,7 @@ def main():
     exif[0x0112] = 6
     small.save(HERE / "rotated.jpg", quality=95, subsampling=0, exif=exif)
     small.convert("CMYK").save(HERE / "cmyk.jpg")
-    for name in ["plain.bmp", "plain.tiff", "lossless.webp", "plain.jpg", "palette.png", "grey.png", "alpha.png", "grey16.png", "rotated.jpg"]:
+    for name in ["plain.bmp", "plain.tiff", "lossless.webp", "animated.webp", "plain.jpg", "palette.png", "grey.png", "alpha.png", "grey16.png", "rotated.jpg"]:
         save_expected(name)
 
     generator = np.random.default_rng(0)

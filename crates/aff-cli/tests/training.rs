@@ -1,0 +1,172 @@
+//! `aff train` and `aff eval` as a user types them.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use autofocusformer::vision::{self, ImageSize, LabelMap, Rgb, RgbImage};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Pictures with a road below and sky above, the border at another height in each.
+fn data() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (split, count) in [("train", 3), ("val", 2)] {
+        let (photos, annotations) = (folder.path().join(split), folder.path().join(format!("{split}annot")));
+        std::fs::create_dir_all(&photos).unwrap();
+        std::fs::create_dir_all(&annotations).unwrap();
+        for index in 0..count {
+            let class = |y: u32| if y > 10 + 4 * index { 3 } else { 0 };
+            let image = RgbImage::from_fn(48, 32, |x, y| {
+                if class(y) == 3 { Rgb([90, 90, x as u8]) } else { Rgb([120, 180, 250]) }
+            });
+            let labels = (0..32).flat_map(|y| vec![class(y); 48]).collect();
+            vision::write_png(photos.join(format!("{index}.png")), &image).unwrap();
+            let map = LabelMap::new(ImageSize::new(32, 48), labels).unwrap();
+            map.write_png(annotations.join(format!("{index}.png"))).unwrap();
+        }
+    }
+    folder
+}
+
+fn recipe(data: &TempDir, steps: u32) -> PathBuf {
+    let text = std::fs::read_to_string(root().join("crates/aff-train/tests/data/nano.yaml")).unwrap();
+    let text = text.replace("steps: 10", &format!("steps: {steps}"));
+    let path = data.path().join("recipe.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn train(data: &TempDir, recipe: &Path, output: &Path) -> Process {
+    let mut command = Process::new(assert_cmd::cargo::cargo_bin!("aff"));
+    command.arg("train").arg("--config").arg(recipe).arg("--data").arg(data.path());
+    command.arg("--output").arg(output).arg("--quiet").stdout(Stdio::null());
+    command
+}
+
+fn metrics(output: &Path) -> String {
+    std::fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default()
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_as_one_that_was_not() {
+    let data = data();
+    let recipe = recipe(&data, 40);
+    let (whole, killed) = (data.path().join("whole"), data.path().join("killed"));
+    assert!(train(&data, &recipe, &whole).status().unwrap().success());
+
+    let mut kills = 0;
+    for lines in [3, 12, 25] {
+        let mut run = train(&data, &recipe, &killed).spawn().unwrap();
+        let start = Instant::now();
+        while metrics(&killed).lines().count() < lines && run.try_wait().unwrap().is_none() {
+            assert!(start.elapsed() < Duration::from_secs(120), "the run does not get on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        kills += usize::from(run.try_wait().unwrap().is_none());
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    assert!(kills > 0, "a run was killed before its end");
+    assert!(train(&data, &recipe, &killed).status().unwrap().success());
+    assert_eq!(metrics(&killed), metrics(&whole));
+    for file in ["best/model.safetensors", "last/model.safetensors"] {
+        assert!(
+            std::fs::read(killed.join(file)).unwrap() == std::fs::read(whole.join(file)).unwrap(),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn evaluation_is_what_the_written_maps_say() {
+    let data = data();
+    let run = data.path().join("run");
+    assert!(train(&data, &recipe(&data, 12), &run).status().unwrap().success());
+    let aff = || Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+    let (model, report) = (run.join("best"), data.path().join("report.json"));
+    let mut command = aff();
+    command.arg("eval").arg("--model").arg(&model).arg("--data").arg(data.path()).args(["--split", "val"]);
+    let table = command.arg("--output").arg(&report).assert().success().get_output().stdout.clone();
+    let table = String::from_utf8(table).unwrap();
+    assert!(table.contains("mean IoU") && table.contains("pedestrian"), "{table}");
+
+    let maps = data.path().join("maps");
+    aff()
+        .arg("predict")
+        .arg(data.path().join("val"))
+        .arg("--model")
+        .arg(&model)
+        .arg("-o")
+        .arg(&maps)
+        .assert()
+        .success();
+    let mut pixels = Vec::new();
+    for index in 0..2 {
+        let truth = LabelMap::read(data.path().join(format!("valannot/{index}.png"))).unwrap();
+        let found = LabelMap::read(maps.join(format!("{index}.map.png"))).unwrap();
+        pixels.extend(truth.labels().iter().copied().zip(found.labels().iter().copied()));
+    }
+    let ious: Vec<f64> = (0..11)
+        .filter_map(|class| {
+            let both = pixels.iter().filter(|(t, f)| *t == class && *f == class).count();
+            let either = pixels.iter().filter(|(t, f)| *t == class || *f == class).count();
+            (either > 0).then(|| both as f64 / either as f64)
+        })
+        .collect();
+    let mean = ious.iter().sum::<f64>() / ious.len() as f64;
+    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert!((report["mean_iou"].as_f64().unwrap() - mean).abs() < 1e-9, "{report} {mean}");
+    assert_eq!(report["images"], 2);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let data = data();
+    let failure = |command: &mut Command| {
+        let error = String::from_utf8(command.assert().code(1).get_output().stderr.clone()).unwrap();
+        assert!(error.starts_with("error: ") && !error.contains("panicked"), "{error}");
+        error
+    };
+    let aff = || Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+    let recipe = recipe(&data, 1);
+    let text = std::fs::read_to_string(&recipe).unwrap();
+    std::fs::write(&recipe, text + "colour: red\n").unwrap();
+    let error = failure(aff().arg("train").arg("--config").arg(&recipe));
+    assert!(error.contains("recipe.yaml: ") && error.contains("unknown field `colour`"), "{error}");
+    assert!(failure(aff().args(["train", "--config", "no.yaml"])).contains("no.yaml: cannot read it"));
+    let mut command = aff();
+    command.arg("eval").arg("--data").arg(data.path()).args(["--split", "test"]);
+    assert!(failure(&mut command).contains("there is no such folder"));
+    let mut command = aff();
+    command.arg("eval").arg("--data").arg(data.path()).args([
+        "--split",
+        "val",
+        "--model",
+        "random:aff-mini-ade20k-semantic",
+    ]);
+    let error = failure(&mut command);
+    assert!(
+        error.contains("`id2label` is 150 classes") && error.contains("those of the data set"),
+        "{error}"
+    );
+}
+
+/// The recipes of the repository are recipes.
+#[test]
+fn every_recipe_can_be_read() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(root().join("recipes")).unwrap() {
+        let path = entry.unwrap().path();
+        let recipe = aff_train::Recipe::read(&path).unwrap();
+        recipe.model_config(recipe.data.name.classes()).unwrap();
+        count += 1;
+    }
+    assert!(count >= 2);
+}
