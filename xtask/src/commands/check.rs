@@ -20,8 +20,9 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("aff-vision", &[]),
     ("aff-weights", &["aff-model", "aff-vision"]),
     ("autofocusformer", &["aff-geometry", "aff-ops", "aff-model", "aff-vision", "aff-weights"]),
-    ("aff-cli", &["autofocusformer"]),
-    ("xtask", &["aff-cli"]),
+    ("aff-train", &["aff-model", "aff-vision", "aff-weights", "autofocusformer"]),
+    ("aff-cli", &["autofocusformer", "aff-train"]),
+    ("xtask", &["aff-cli", "aff-model", "aff-train", "aff-weights"]),
 ];
 /// The only crate that may contain unsafe code.
 pub(crate) const UNSAFE_CRATE: &str = "aff-ops";
