@@ -19,6 +19,9 @@ pub struct Train {
     /// Folder of the results, instead of the recipe's
     #[arg(long, short, value_name = "FOLDER")]
     output: Option<PathBuf>,
+    /// Seed of everything that is random, instead of the recipe's
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
     /// Say nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -37,6 +40,7 @@ impl Train {
         if let Some(output) = &self.output {
             recipe.run.output.clone_from(output);
         }
+        recipe.run.seed = self.seed.unwrap_or(recipe.run.seed);
         let output = recipe.run.output.clone();
         let mut trainer = Trainer::new(recipe)?;
         if self.quiet {

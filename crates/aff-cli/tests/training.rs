@@ -162,11 +162,13 @@ fn mistakes_are_named() {
 #[test]
 fn every_recipe_can_be_read() {
     let mut count = 0;
-    for entry in std::fs::read_dir(root().join("recipes")).unwrap() {
-        let path = entry.unwrap().path();
+    let folders =
+        ["recipes", "recipes/ablation"].map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
+    for path in folders.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|path| path.is_file())
+    {
         let recipe = aff_train::Recipe::read(&path).unwrap();
         recipe.model_config(recipe.data.name.classes()).unwrap();
         count += 1;
     }
-    assert!(count >= 2);
+    assert!(count >= 5);
 }

@@ -26,4 +26,4 @@ pub use nearest_clusters::{
     NearestClusters, clusters_per_neighborhood, nearest_clusters, nearest_clusters_batch,
 };
 pub use relative::relative_features;
-pub use selection::{KeepReason, Selection, SelectionOptions, select};
+pub use selection::{KeepReason, Selection, SelectionOptions, select, select_grid};

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use aff_geometry::{
     Canvas, ClusterMode, ClusterOptions, Clusters, Curve, GeometryError, PointIndex, SelectionOptions,
     cluster, cluster_batch, is_reserved, k_nearest, nearest_clusters, nearest_clusters_batch,
-    nearest_distances, select,
+    nearest_distances, select, select_grid,
 };
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -180,6 +180,22 @@ proptest! {
         let worst = selection.kept.iter().copied().filter(is_rival).map(key).fold(f32::INFINITY, f32::min);
         let dropped = (0..pos.len() as u32).filter(|i| !selection.kept.contains(i));
         prop_assert!(dropped.map(key).all(|key| key <= worst));
+    }
+
+    #[test]
+    fn a_grid_is_halved_stage_by_stage(width in 1_i32..70, height in 1_i32..70) {
+        let canvas = Canvas::new(width as u32, height as u32).unwrap();
+        let mut pos: Vec<[i32; 2]> = (0..width * height).map(|i| [i % width, i / width]).collect();
+        for stride in [2, 4, 8] {
+            let selection = select_grid(&pos, canvas, stride).unwrap();
+            pos = selection.kept.iter().map(|&token| pos[token as usize]).collect();
+            let step = stride as usize;
+            let grid: Vec<[i32; 2]> = (0..height)
+                .step_by(step)
+                .flat_map(|y| (0..width).step_by(step).map(move |x| [x, y]))
+                .collect();
+            prop_assert_eq!(&pos, &grid);
+        }
     }
 }
 

@@ -10,8 +10,8 @@
 use aff_geometry::clusters_per_neighborhood;
 
 use crate::config::{
-    BackboneConfig, DecoderConfig, HcFormerConfig, Mask2FormerConfig, ModelConfig, SegmentationConfig,
-    SegmentationTask,
+    BackboneConfig, DecoderConfig, Downsampling, HcFormerConfig, Mask2FormerConfig, ModelConfig,
+    SegmentationConfig, SegmentationTask,
 };
 use crate::pixel_decoder::{FINE_NEIGHBORS, LEVELS, SHEPARD_NEIGHBORS};
 
@@ -110,8 +110,13 @@ fn stage_tokens(backbone: &BackboneConfig, height: usize, width: usize) -> [usiz
     for stage in 1..4 {
         let stride = 2 << stage;
         let reserved = height.div_ceil(stride) * width.div_ceil(stride);
-        let kept = (tokens[stage - 1] as f64 * backbone.downsample_rate) as usize;
-        tokens[stage] = kept.max(reserved);
+        tokens[stage] = match backbone.downsampling {
+            Downsampling::Adaptive => {
+                let kept = (tokens[stage - 1] as f64 * backbone.downsample_rate) as usize;
+                kept.max(reserved)
+            }
+            Downsampling::Grid => height.div_ceil(stride / 2) * width.div_ceil(stride / 2),
+        };
     }
     tokens
 }

@@ -93,7 +93,10 @@ pub struct BackboneConfig {
     pub cluster_size: usize,
     /// Tokens of a neighbourhood, of which `round(nbhd / m)` clusters are made, for each stage.
     pub neighborhood_sizes: [usize; 4],
-    /// Share of the tokens that a downsampling keeps.
+    /// Which tokens a downsampling keeps.
+    #[serde(default, skip_serializing_if = "Downsampling::is_default")]
+    pub downsampling: Downsampling,
+    /// Share of the tokens that an adaptive downsampling keeps.
     pub downsample_rate: f64,
     /// Weight alpha of the learnt importance score beside the grid prior.
     pub alpha: f64,
@@ -103,6 +106,24 @@ pub struct BackboneConfig {
     /// Probability with which the last block is skipped in training; grows linearly from 0 at the first.
     #[serde(default)]
     pub drop_path_rate: f64,
+}
+
+/// Which tokens a downsampling keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Downsampling {
+    /// The important ones, as section 5 of the method has it.
+    #[default]
+    Adaptive,
+    /// Those on the coarser grid, whatever is in the image: the plain network that the method is compared with. Its
+    /// neighbours are merged by importance all the same.
+    Grid,
+}
+
+impl Downsampling {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A segmentation head, told apart by its field `type`.

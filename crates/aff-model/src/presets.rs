@@ -2,7 +2,8 @@
 //! have none.
 
 use crate::config::{
-    BackboneConfig, Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask, SemanticOrder,
+    BackboneConfig, Downsampling, Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask,
+    SemanticOrder,
 };
 use crate::data_sets::DataSet;
 
@@ -109,6 +110,7 @@ fn preset(&(name, shape, downsample_rate, clustering, num_classes, image_size): 
         alpha: ALPHA,
         layer_scale_init: shape.layer_scale_init,
         drop_path_rate: 0.0,
+        downsampling: Downsampling::Adaptive,
     };
     ClassifierPreset { name, backbone, num_classes, image_size }
 }

@@ -1,9 +1,10 @@
 //! Every published model, any size of image, any batch, any number of threads.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use aff_model::complexity::{InputSize, complexity};
 use aff_model::config::{
-    BackboneConfig, DecoderConfig, HcFormerConfig, Mask2FormerConfig, ModelConfig, SegmentationConfig,
-    SegmentationTask, SemanticOrder,
+    BackboneConfig, DecoderConfig, Downsampling, HcFormerConfig, Mask2FormerConfig, ModelConfig,
+    SegmentationConfig, SegmentationTask, SemanticOrder,
 };
 use aff_model::{Phase, segmenter::Segmenter};
 use aff_weights::{published_models, random_weights};
@@ -44,6 +45,7 @@ fn backbone() -> BackboneConfig {
         alpha: 4.0,
         layer_scale_init: Some(0.5),
         drop_path_rate: 0.2,
+        downsampling: Downsampling::Adaptive,
     }
 }
 
@@ -116,6 +118,24 @@ fn an_image_alone_equals_the_image_in_a_batch() {
                     assert!(alone == own, "{name}, {height} x {width}, image {image}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn plain_downsampling_keeps_a_regular_grid() {
+    let mut config = nano(mask2former());
+    config.backbone_config.downsampling = Downsampling::Grid;
+    let json = config.to_json().unwrap();
+    assert!(json.contains("\"downsampling\": \"grid\""));
+    assert_eq!(ModelConfig::from_json(&json).unwrap(), config);
+    let segmenter = random_segmenter(&config);
+    for (height, width) in [(64, 96), (37, 50), (90, 124)] {
+        let features = segmenter.features(&noise(2, height, width), Phase::Inference).unwrap();
+        let expected = complexity(&config, InputSize { height, width }).tokens;
+        for (stage, tokens) in features.levels.iter().enumerate() {
+            assert_eq!(tokens.count(), expected[stage]);
+            assert!(tokens.pos.as_slice().iter().flatten().all(|place| place % (1 << stage) == 0));
         }
     }
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 /// The crates from the ground up; each may depend on the listed crates of the project and on no others.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("aff-geometry", &[]),
     ("aff-ops", &["aff-geometry"]),
     ("aff-model", &["aff-geometry", "aff-ops"]),

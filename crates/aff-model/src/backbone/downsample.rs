@@ -10,7 +10,7 @@ use candle_nn::VarBuilder;
 
 use super::stage::StageGeometry;
 use crate::Tokens;
-use crate::config::BackboneConfig;
+use crate::config::{BackboneConfig, Downsampling};
 use crate::layers::{Linear, PointConv, backbone_linear};
 
 /// What a downsampling did.
@@ -32,6 +32,7 @@ pub(super) struct Downsample {
     prob_net: Linear,
     merge: PointConv,
     options: SelectionOptions,
+    downsampling: Downsampling,
 }
 
 impl Downsample {
@@ -46,6 +47,7 @@ impl Downsample {
                 rate: config.downsample_rate,
                 alpha: config.alpha,
             },
+            downsampling: config.downsampling,
         })
     }
 
@@ -74,8 +76,9 @@ impl Downsample {
     /// Chooses the tokens to keep; no gradient runs through the choice.
     fn select(&self, scores: &Tensor, positions: &aff_ops::Positions) -> Result<Vec<Selection>> {
         let scores = scores.detach().to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let select = |(pos, scores): (&[[i32; 2]], &Vec<f32>)| {
-            aff_geometry::select(pos, positions.canvas(), scores, &self.options)
+        let select = |(pos, scores): (&[[i32; 2]], &Vec<f32>)| match self.downsampling {
+            Downsampling::Adaptive => aff_geometry::select(pos, positions.canvas(), scores, &self.options),
+            Downsampling::Grid => aff_geometry::select_grid(pos, positions.canvas(), self.options.stride),
         };
         let selections: std::result::Result<_, _> = positions.images().zip(&scores).map(select).collect();
         selections.map_err(Error::wrap)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aff_model::config::BackboneConfig;
+use aff_model::config::{BackboneConfig, Downsampling};
 
 use crate::{TensorShapes, WeightsError};
 
@@ -76,6 +76,7 @@ impl<'a> Shapes<'a> {
             alpha: clustering.alpha,
             layer_scale_init: layer_scale.then_some(1e-5),
             drop_path_rate: 0.0,
+            downsampling: Downsampling::Adaptive,
         })
     }
 
