@@ -68,7 +68,11 @@ impl Info {
             giga(report.total().executed),
             giga(report.total().published)
         );
-        println!("licence        of the weights: see README.md in the model's folder");
+        let licence = match &self.model {
+            None => "CC BY-NC 4.0, as CamVid: research and personal use, no commercial use",
+            Some(_) => "see README.md in the model's folder",
+        };
+        println!("licence        of the weights: {licence}");
         Ok(())
     }
 }

@@ -160,9 +160,7 @@ impl Predict {
         let folder = &self.output;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot make the folder for the results", folder.display()))?;
-        let probe = folder.join(".aff-probe");
-        vision::write_atomically(&probe, b"")
-            .and_then(|()| std::fs::remove_file(&probe))
+        vision::check_folder(folder)
             .with_context(|| format!("{}: cannot write into the folder for the results", folder.display()))
     }
 

@@ -1,5 +1,5 @@
 //! `aff predict` as a user types it, with the model that is part of the program.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -291,6 +291,12 @@ fn texts() {
     }
     insta::assert_snapshot!("errors", errors);
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+    let info = stdout(command.arg("info"));
+    assert!(
+        info.contains("aff-pico-camvid") && info.contains("1744857") && info.contains("CC BY-NC 4.0"),
+        "{info}"
+    );
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
     let black = folder.path().join("black.png");
     vision::write_png(&black, &vision::RgbImage::new(32, 32)).unwrap();
     command
@@ -306,6 +312,42 @@ fn texts() {
         "json_keys",
         format!("{}\nsegments: {}", keys(&json), keys(&json["segments"][0]))
     );
+}
+
+/// Ctrl-C at any moment: what was written is whole, and nothing else is left.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_leaves_whole_files() {
+    use std::process::{Command as Process, Stdio};
+
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for index in 0..200 {
+        std::fs::copy(photo(), photos.join(format!("{index:03}.jpg"))).unwrap();
+    }
+    for files in [1, 4, 9] {
+        let output = folder.path().join(format!("after-{files}"));
+        let mut command = Process::new(assert_cmd::cargo::cargo_bin!("aff"));
+        command.arg("predict").arg(&photos).arg("-o").arg(&output).args(["--size", "64", "--save-json"]);
+        let mut run = command.stdout(Stdio::null()).spawn().unwrap();
+        while !output.is_dir() || names(&output).len() < files {
+            assert!(run.try_wait().unwrap().is_none(), "it ended before it was interrupted");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Process::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(130));
+        for name in names(&output) {
+            let path = output.join(&name);
+            match path.extension().and_then(OsStr::to_str) {
+                Some("png") => drop(vision::open(&path).unwrap()),
+                Some("json") => {
+                    drop(serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).unwrap())
+                }
+                _ => panic!("{path:?} was left behind"),
+            }
+        }
+    }
 }
 
 #[test]

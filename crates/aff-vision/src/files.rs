@@ -49,6 +49,22 @@ pub fn write_atomically(path: impl AsRef<Path>, contents: &[u8]) -> std::io::Res
     })
 }
 
+/// Whether files can be written into a folder, found out by making one that goes away at once.
+///
+/// # Errors
+/// What the system says.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// aff_vision::check_folder(&folder).unwrap();
+/// assert!(aff_vision::check_folder(folder.path().join("no/such/folder")).is_err());
+/// assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+/// ```
+pub fn check_folder(folder: impl AsRef<Path>) -> std::io::Result<()> {
+    let _writing = WRITES.read().unwrap_or_else(PoisonError::into_inner);
+    tempfile::Builder::new().prefix(".aff-").tempfile_in(folder).map(drop)
+}
+
 /// As [`write_atomically`], with contents that `write` puts into the file it is given the path of.
 ///
 /// # Errors

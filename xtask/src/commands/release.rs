@@ -10,14 +10,11 @@ use candle_core::{DType, Device};
 /// Steps between the lines of the log that are kept.
 const LOG_INTERVAL: u64 = 50;
 
-/// Put the best weights of a training run into models/, in 16 bits, with its recipe, its log and its curves
+/// Put the best weights of a training run into models/, in 16 bits, with its log and its curves
 #[derive(Debug, clap::Args)]
 pub(crate) struct Release {
     /// Folder of the run
     run: PathBuf,
-    /// Recipe of the run
-    #[arg(long)]
-    recipe: PathBuf,
     /// Folder to make, such as models/aff-pico-camvid
     #[arg(long, short)]
     output: PathBuf,
@@ -29,12 +26,9 @@ impl Release {
         let config: &ModelConfig = best.config();
         let tensors = best.tensors(DType::F16, &Device::Cpu)?;
         ModelFolder::write(&self.output, config, best.preprocessor(), &tensors)?;
-        let copy = |from: PathBuf, name: &str| {
-            std::fs::copy(&from, self.output.join(name))
-                .with_context(|| format!("cannot copy {}", from.display()))
-        };
-        copy(self.recipe.clone(), "recipe.yaml")?;
-        copy(self.run.join("curves.png"), "curves.png")?;
+        let curves = self.run.join("curves.png");
+        std::fs::copy(&curves, self.output.join("curves.png"))
+            .with_context(|| format!("cannot copy {}", curves.display()))?;
         let metrics = self.run.join("metrics.jsonl");
         let text = std::fs::read_to_string(&metrics)
             .with_context(|| format!("cannot read {}", metrics.display()))?;
