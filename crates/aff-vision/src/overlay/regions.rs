@@ -164,7 +164,7 @@ mod tests {
         let inside = |at: usize| (2..7).contains(&(at % 9)) && (2..7).contains(&(at / 9));
         let labels = (0..81).map(|at| u16::from(inside(at))).collect();
         let map = LabelMap::new(ImageSize::new(9, 9), labels).unwrap();
-        let regions = Regions::of_labels(&map, &["ground".to_owned()]);
+        let regions = Regions::of_labels(&map, &[]);
         assert_eq!(regions.regions()[1].caption, "class 1");
         assert_eq!(regions.areas(), [56, 25]);
         assert_eq!(regions.innermost()[1], ([4, 4], 3.0));
