@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use autofocusformer::weights::write_tensor_file;
 
-use crate::is_same_file;
+use crate::check_output_is_not;
 use crate::model_args::ModelArgs;
 
 /// Write the raw outputs of the network as a safetensors file
@@ -29,11 +29,7 @@ impl Features {
     /// # Errors
     /// If the model or the source cannot be read, or the file not be written.
     pub fn run(&self) -> Result<()> {
-        ensure!(
-            !is_same_file(&self.source, &self.output),
-            "{}: is the source; give --output another file",
-            self.output.display()
-        );
+        check_output_is_not(&self.source, &self.output)?;
         let model = self.model.load()?;
         let features = model.features(&model.pixel_values(&self.source)?)?;
         write_tensor_file(&self.output, &features)?;

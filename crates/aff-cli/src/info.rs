@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use autofocusformer::models::complexity::{InputSize, complexity};
 use autofocusformer::models::config::Architecture;
-use autofocusformer::{Device, Model};
+use autofocusformer::{Device, Place};
+
+use crate::model_args::load;
 
 /// Print what a model is: architecture, parameters, operations at a size, classes
 #[derive(Debug, clap::Args)]
@@ -28,10 +30,7 @@ impl Info {
     /// # Errors
     /// If the model cannot be loaded.
     pub fn run(&self) -> Result<()> {
-        let model = match &self.model {
-            Some(model) => Model::from_pretrained_at(model, &self.revision, &Device::Cpu)?,
-            None => Model::embedded(&Device::Cpu)?,
-        };
+        let model = load(self.model.as_deref(), &self.revision, &Place::from(&Device::Cpu))?;
         let config = model.config();
         let backbone = &config.backbone_config;
         let kind = match config.architecture() {

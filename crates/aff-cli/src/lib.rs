@@ -44,6 +44,13 @@ pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
     a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
 }
 
+/// Refuses to write over what is read.
+pub(crate) fn check_output_is_not(source: &Path, output: &Path) -> anyhow::Result<()> {
+    let shown = output.display();
+    anyhow::ensure!(!is_same_file(source, output), "{shown}: is the source; give --output another file");
+    Ok(())
+}
+
 /// The files of `models/`: for each published model its `config.json` and `preprocessor_config.json`, as a path below that folder and
 /// the text.
 ///

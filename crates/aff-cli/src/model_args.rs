@@ -1,6 +1,6 @@
 //! Which model a command runs, and on what.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use autofocusformer::{DType, Device, EMBEDDED_MODEL, Model, Place};
@@ -54,9 +54,14 @@ impl ModelArgs {
             bail!("--device is {:?}; this build computes on the cpu only", self.device);
         }
         let place = Place { device: Device::Cpu, dtype: self.dtype.into() };
-        match &self.model {
-            Some(model) => Ok(Model::from_pretrained_at(model, &self.revision, &place)?),
-            None => Ok(Model::embedded(&place)?),
-        }
+        load(self.model.as_deref(), &self.revision, &place)
+    }
+}
+
+/// Loads a model, or the one in this program where none is named.
+pub(crate) fn load(model: Option<&Path>, revision: &str, place: &Place) -> Result<Model> {
+    match model {
+        Some(model) => Ok(Model::from_pretrained_at(model, revision, place)?),
+        None => Ok(Model::embedded(place)?),
     }
 }

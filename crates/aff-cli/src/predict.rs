@@ -105,12 +105,6 @@ struct Times {
     write: Duration,
 }
 
-/// A photo that was read.
-struct Photo<'a> {
-    source: &'a Source,
-    image: RgbImage,
-}
-
 impl Predict {
     /// Segments every photo and writes the results.
     ///
@@ -165,28 +159,27 @@ impl Predict {
     }
 
     fn segmenter(&self) -> Result<Segmenter> {
-        let segmenter = Segmenter::try_from(self.model.load()?)?;
+        let mut segmenter = Segmenter::try_from(self.model.load()?)?;
         let task = self.task.map_or(segmenter.options().task, SegmentationTask::from);
         let is_semantic = task == SegmentationTask::Semantic;
         let is_panoptic = task == SegmentationTask::Panoptic;
-        let mut builder = Segmenter::builder("").task(task);
-        if let Some(threshold) = threshold("--threshold", self.threshold, !is_semantic)? {
-            builder = builder.threshold(threshold);
-        }
+        let options = segmenter.options_mut();
+        options.task = task;
+        options.threshold = threshold("--threshold", self.threshold, !is_semantic)?.or(options.threshold);
         if let Some(threshold) = threshold("--mask-threshold", self.mask_threshold, !is_semantic)? {
-            builder = builder.mask_threshold(threshold);
+            options.mask_threshold = threshold;
         }
         if let Some(threshold) = threshold("--overlap-threshold", self.overlap_threshold, is_panoptic)? {
-            builder = builder.overlap_threshold(threshold);
+            options.overlap_threshold = threshold;
         }
         if let Some(pixels) = self.size {
             ensure!((8..=8192).contains(&pixels), "--size is {pixels}; expected 8 to 8192 pixels");
-            builder = builder.shortest_edge(pixels);
+            segmenter.set_shortest_edge(pixels)?;
         }
         if let Some(classes) = &self.classes {
-            builder = builder.classes(classes);
+            segmenter.set_classes(classes)?;
         }
-        Ok(builder.apply(segmenter)?)
+        Ok(segmenter)
     }
 
     /// Segments a few photos; for each a line about what was found, or why not.
@@ -198,32 +191,33 @@ impl Predict {
     ) -> Vec<(&'a Source, Result<String>)> {
         let start = Instant::now();
         let mut results = Vec::with_capacity(sources.len());
-        let mut photos = Vec::with_capacity(sources.len());
+        let (mut opened, mut photos) = (Vec::new(), Vec::new());
         for source in sources {
             match source.open() {
-                Ok(image) => photos.push(Photo { source, image }),
+                Ok(photo) => {
+                    opened.push(source);
+                    photos.push(photo);
+                }
                 Err(error) => results.push((source, Err(error))),
             }
         }
         times.decode += start.elapsed();
 
-        let images: Vec<RgbImage> = photos.iter().map(|photo| photo.image.clone()).collect();
-        let segmentations = segmenter.segment_timed(&images, &mut times.network);
-        drop(images);
-        match segmentations {
+        match segmenter.segment_timed(&photos, &mut times.network) {
             Ok(segmentations) => {
-                for (photo, segmentation) in photos.iter().zip(&segmentations) {
+                for ((source, photo), segmentation) in opened.into_iter().zip(&photos).zip(&segmentations) {
                     let start = Instant::now();
-                    results.push((photo.source, self.write(photo, segmentation)));
+                    results.push((source, self.write(source, photo, segmentation)));
                     times.write += start.elapsed();
                 }
             }
-            Err(error) if photos.len() == 1 => results.push((photos[0].source, Err(error.into()))),
+            Err(error) if photos.len() == 1 => results.push((opened[0], Err(error.into()))),
             // One of several failed: alone, each says for itself.
             Err(_) => {
-                for photo in &photos {
-                    let segmentation = segmenter.segment(&photo.image).map_err(anyhow::Error::from);
-                    results.push((photo.source, segmentation.and_then(|found| self.write(photo, &found))));
+                for (source, photo) in opened.into_iter().zip(&photos) {
+                    let segmentation = segmenter.segment(photo).map_err(anyhow::Error::from);
+                    let written = segmentation.and_then(|found| self.write(source, photo, &found));
+                    results.push((source, written));
                 }
             }
         }
@@ -231,8 +225,7 @@ impl Predict {
     }
 
     /// Writes the results of a photo; returns a line about them.
-    fn write(&self, photo: &Photo<'_>, segmentation: &Segmentation) -> Result<String> {
-        let source = photo.source;
+    fn write(&self, source: &Source, photo: &RgbImage, segmentation: &Segmentation) -> Result<String> {
         let mut files = Vec::new();
         let mut path = |suffix: &str| {
             let mut name = source.stem.clone();
@@ -246,7 +239,7 @@ impl Predict {
             files.push(path.clone());
             Ok(path)
         };
-        vision::write_png(path("overlay.png")?, &segmentation.overlay(&photo.image)?)?;
+        vision::write_png(path("overlay.png")?, &segmentation.overlay(photo)?)?;
         if segmentation.task() != SegmentationTask::Instance {
             segmentation.write_map(path("map.png")?)?;
         }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use autofocusformer::vision::{self, ImageSize, OverlayOptions, Regions, RgbImage};
 use autofocusformer::{Network, Segmenter, StageTokens};
 
-use crate::is_same_file;
+use crate::check_output_is_not;
 use crate::model_args::ModelArgs;
 
 /// Draw the tokens of each stage on the photo, and the segmentation beside them
@@ -34,11 +34,7 @@ impl Tokens {
     /// # Errors
     /// If the model or the photo cannot be read, or the picture not be written.
     pub fn run(&self) -> Result<()> {
-        ensure!(
-            !is_same_file(&self.source, &self.output),
-            "{}: is the source; give --output another file",
-            self.output.display()
-        );
+        check_output_is_not(&self.source, &self.output)?;
         let model = self.model.load()?;
         let photo = vision::open(&self.source)?;
         let stages = model.tokens(&photo)?;

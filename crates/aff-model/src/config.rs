@@ -475,6 +475,19 @@ fn validate_decoder(sizes: &[(&str, usize)], hidden_dim: usize, heads: usize) ->
 }
 
 impl SegmentationConfig {
+    /// The settings of most published segmenters for a task; no class is countable.
+    pub fn new(task: SegmentationTask) -> Self {
+        Self {
+            task,
+            thing_ids: Vec::new(),
+            threshold: 0.8,
+            mask_threshold: 0.5,
+            overlap_threshold: 0.8,
+            max_instances: 100,
+            semantic_order: SemanticOrder::SumThenResize,
+        }
+    }
+
     fn validate(&self, num_classes: usize) -> Result<(), ConfigError> {
         if let Some(id) = self.thing_ids.iter().find(|&&id| id >= num_classes) {
             let expected = format!("class indices below {num_classes}");

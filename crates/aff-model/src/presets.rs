@@ -3,7 +3,6 @@
 
 use crate::config::{
     BackboneConfig, Downsampling, Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask,
-    SemanticOrder,
 };
 use crate::data_sets::DataSet;
 
@@ -246,13 +245,9 @@ fn segmenter(recipe: &Recipe, backbone: &str, row: &Row) -> SegmenterPreset {
         num_queries: queries,
         data_set: recipe.data_set,
         segmentation: SegmentationConfig {
-            task: recipe.task,
             thing_ids: recipe.data_set.thing_ids(),
-            threshold: 0.8,
-            mask_threshold: 0.5,
-            overlap_threshold: 0.8,
             max_instances: queries,
-            semantic_order: SemanticOrder::SumThenResize,
+            ..SegmentationConfig::new(recipe.task)
         },
         edges: recipe.edges,
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use aff_model::config::{
     BackboneConfig, DecoderConfig, ModelConfig, SegmentationConfig, SegmentationTask, SemanticOrder,
 };
-use aff_vision::{IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, Resample, ResizeTarget};
+use aff_vision::{PreprocessorConfig, ResizeTarget};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -159,13 +159,8 @@ impl Recipe {
             return Err(TrainError::value("model.num_queries", self.model.num_queries, expected));
         }
         let segmentation = SegmentationConfig {
-            task: SegmentationTask::Semantic,
-            thing_ids: Vec::new(),
-            threshold: 0.8,
-            mask_threshold: 0.5,
-            overlap_threshold: 0.8,
-            max_instances: 100,
             semantic_order: SemanticOrder::ResizeThenSum,
+            ..SegmentationConfig::new(SegmentationTask::Semantic)
         };
         let config = ModelConfig::segmenter(
             self.model.backbone.clone(),
@@ -184,19 +179,8 @@ impl Recipe {
     /// If no preprocessor can be so.
     pub fn preprocessor(&self) -> Result<PreprocessorConfig, TrainError> {
         let preprocessor = PreprocessorConfig {
-            image_processor_type: None,
-            do_resize: true,
-            size: self.model.image_size,
-            resample: Resample::Bilinear,
-            do_center_crop: false,
-            crop_size: None,
-            do_rescale: true,
-            rescale_factor: 1.0 / 255.0,
-            do_normalize: true,
-            image_mean: IMAGENET_MEAN,
-            image_std: IMAGENET_STD,
-            do_pad: true,
             size_divisor: self.model.size_divisor,
+            ..PreprocessorConfig::imagenet(self.model.image_size)
         };
         preprocessor.validate()?;
         Ok(preprocessor)

@@ -37,6 +37,12 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// If the folder cannot be written.
     fn write_model(&self, folder: &Path, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainError>;
+
+    /// The same task on another network of the same kind.
+    ///
+    /// # Errors
+    /// If `parameters` are not those of such a network.
+    fn replica(&self, parameters: &Parameters) -> Result<Box<dyn Task>, TrainError>;
 }
 
 /// A class for every pixel, by mask classification.
@@ -76,20 +82,6 @@ impl SemanticSegmentation {
             validation,
         })
     }
-
-    /// The same task on another network of the same kind.
-    ///
-    /// # Errors
-    /// If `parameters` are not those of such a network.
-    pub(crate) fn replica(&self, parameters: &Parameters) -> Result<Self, TrainError> {
-        Ok(Self {
-            network: Segmenter::new(&self.config, &parameters.var_builder())?,
-            criterion: self.criterion.clone(),
-            config: self.config.clone(),
-            preprocessor: self.preprocessor.clone(),
-            validation: self.validation.clone(),
-        })
-    }
 }
 
 impl Task for SemanticSegmentation {
@@ -112,13 +104,23 @@ impl Task for SemanticSegmentation {
     fn write_model(&self, folder: &Path, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
         Ok(ModelFolder::write(folder, &self.config, Some(&self.preprocessor), weights)?)
     }
+
+    fn replica(&self, parameters: &Parameters) -> Result<Box<dyn Task>, TrainError> {
+        Ok(Box::new(Self {
+            network: Segmenter::new(&self.config, &parameters.var_builder())?,
+            criterion: self.criterion.clone(),
+            config: self.config.clone(),
+            preprocessor: self.preprocessor.clone(),
+            validation: self.validation.clone(),
+        }))
+    }
 }
 
 /// Share of each class in the labelled pixels.
 fn class_frequencies(data: &dyn DataSet, classes: usize) -> Result<Vec<f64>, TrainError> {
     let mut counts = vec![0u64; classes];
     for index in 0..data.len() {
-        for &label in data.load(index)?.labels.labels() {
+        for &label in data.load_labels(index)?.labels() {
             if let Some(count) = counts.get_mut(usize::from(label)) {
                 *count += 1;
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aff_vision::LabelMap;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 
@@ -87,7 +88,7 @@ type PassResult = (Vec<(&'static str, f64)>, Gradients);
 /// One of the passes whose gradients make an update. They run at the same time, each on a network of its own: the trained
 /// variables are shared, the running statistics are not.
 struct Pass {
-    task: SemanticSegmentation,
+    task: Box<dyn Task>,
     parameters: Parameters,
     threads: rayon::ThreadPool,
 }
@@ -149,7 +150,7 @@ impl Trainer {
             let state = (&parameters, &mut optimizer, &mut average);
             progress = checkpoint::read(&path, &recipe.identity(), state)?;
         }
-        let passes = passes(&recipe, &parameters, task)?;
+        let passes = passes(&recipe, &parameters, Box::new(task))?;
         let log = MetricsLog::open(&output.join("metrics.jsonl"), progress.step)?;
         let loader = Loader::start(
             &train,
@@ -301,14 +302,10 @@ impl Trainer {
 }
 
 /// The passes of an update. The first has the given network; all begin with the same values.
-fn passes(
-    recipe: &Recipe,
-    parameters: &Parameters,
-    task: SemanticSegmentation,
-) -> Result<Vec<Pass>, TrainError> {
+fn passes(recipe: &Recipe, parameters: &Parameters, task: Box<dyn Task>) -> Result<Vec<Pass>, TrainError> {
     let count = recipe.run.accumulation;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let pass = |task: SemanticSegmentation, parameters: Parameters| {
+    let pass = |task: Box<dyn Task>, parameters: Parameters| {
         let threads = rayon::ThreadPoolBuilder::new().num_threads((cores / count).max(1)).build();
         Ok(Pass { task, parameters, threads: threads.map_err(|_| TrainError::Panic)? })
     };
@@ -361,5 +358,9 @@ impl DataSet for FirstOf {
 
     fn load(&self, index: usize) -> Result<LabelledImage, TrainError> {
         self.data.load(index)
+    }
+
+    fn load_labels(&self, index: usize) -> Result<LabelMap, TrainError> {
+        self.data.load_labels(index)
     }
 }

@@ -61,6 +61,15 @@ fn metrics(output: &Path) -> String {
     std::fs::read_to_string(output.join("metrics.jsonl")).unwrap()
 }
 
+fn losses(metrics: &str) -> Vec<f64> {
+    let loss = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64();
+    metrics.lines().filter_map(loss).collect()
+}
+
+fn mean(losses: &[f64]) -> f64 {
+    losses.iter().sum::<f64>() / losses.len() as f64
+}
+
 /// Panics after a step, which is as sudden as being killed.
 struct DiesAt(u64);
 
@@ -118,12 +127,27 @@ fn losses_fall_and_do_not_depend_on_the_threads() {
     };
     let found = run("one", "workers: 1", 1);
     assert_eq!(found, run("three", "workers: 3", 3));
-    let losses: Vec<f64> = found
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64())
-        .collect();
-    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let losses = losses(&found);
     assert!(mean(&losses[20..]) < 0.8 * mean(&losses[..4]), "{losses:?}");
+}
+
+#[test]
+#[ignore = "takes a minute: cargo test -p aff-train --test runs -- --ignored"]
+fn a_minute_of_training_leaves_a_fifth_of_the_loss() {
+    let data = data();
+    let output = data.path().join("minute");
+    let changes = [
+        ("train: train, validation: val", "train: train, validation: train"),
+        ("steps: 10", "steps: 2000"),
+        ("checkpoint_every: 3", "checkpoint_every: 500"),
+        ("validate_every: 5", "validate_every: 500"),
+    ];
+    let mut seen = Validations::default();
+    Trainer::new(recipe(data.path(), &output, &changes).unwrap()).unwrap().run(&mut seen).unwrap();
+    let losses = losses(&metrics(&output));
+    let (first, last) = (mean(&losses[..20]), mean(&losses[1900..]));
+    assert!(last < 0.2 * first, "{first} {last}");
+    assert!(seen.0.last().unwrap() > &0.9, "{:?}", seen.0);
 }
 
 #[test]

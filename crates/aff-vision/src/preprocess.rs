@@ -227,21 +227,8 @@ mod tests {
     use crate::CropSize;
 
     fn config(shortest: u32, longest: Option<u32>, divisor: u32) -> PreprocessorConfig {
-        PreprocessorConfig {
-            image_processor_type: None,
-            do_resize: true,
-            size: ResizeTarget { shortest_edge: shortest, longest_edge: longest },
-            resample: Resample::Bilinear,
-            do_center_crop: false,
-            crop_size: None,
-            do_rescale: true,
-            rescale_factor: 1.0 / 255.0,
-            do_normalize: true,
-            image_mean: crate::IMAGENET_MEAN,
-            image_std: crate::IMAGENET_STD,
-            do_pad: true,
-            size_divisor: divisor,
-        }
+        let size = ResizeTarget { shortest_edge: shortest, longest_edge: longest };
+        PreprocessorConfig { size_divisor: divisor, ..PreprocessorConfig::imagenet(size) }
     }
 
     proptest! {

@@ -54,6 +54,33 @@ fn one() -> u32 {
 }
 
 impl PreprocessorConfig {
+    /// Bilinear resize to `size`, the statistics of ImageNet, padding to multiples of 32: how the published segmenters see images.
+    ///
+    /// ```
+    /// use aff_vision::{PreprocessorConfig, ResizeTarget};
+    ///
+    /// let size = ResizeTarget { shortest_edge: 480, longest_edge: Some(640) };
+    /// let config = PreprocessorConfig { size_divisor: 8, ..PreprocessorConfig::imagenet(size) };
+    /// assert!(config.validate().is_ok());
+    /// ```
+    pub fn imagenet(size: ResizeTarget) -> Self {
+        Self {
+            image_processor_type: None,
+            do_resize: true,
+            size,
+            resample: Resample::Bilinear,
+            do_center_crop: false,
+            crop_size: None,
+            do_rescale: true,
+            rescale_factor: 1.0 / 255.0,
+            do_normalize: true,
+            image_mean: IMAGENET_MEAN,
+            image_std: IMAGENET_STD,
+            do_pad: true,
+            size_divisor: 32,
+        }
+    }
+
     /// Checks every field; [`apply`](Self::apply) does so by itself.
     ///
     /// # Errors

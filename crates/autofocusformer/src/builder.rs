@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use aff_model::config::SegmentationTask;
-use aff_vision::ResizeTarget;
 use candle_core::{DType, Device};
 
 use crate::{Error, Model, Place, Segmenter};
@@ -115,40 +114,18 @@ impl SegmenterBuilder {
     /// [`Error::Vision`] for an edge without pixels.
     pub fn build(self) -> Result<Segmenter, Error> {
         let model = Model::from_pretrained_at(&self.model, &self.revision, &self.place)?;
-        self.apply(model.try_into()?)
-    }
-
-    /// Gives the settings to a segmenter that is there already; the builder's own model, revision, device and type do not matter then.
-    ///
-    /// # Errors
-    /// [`Error::UnknownClass`], [`Error::Vision`] for an edge without pixels.
-    pub fn apply(self, mut segmenter: Segmenter) -> Result<Segmenter, Error> {
+        let mut segmenter = Segmenter::try_from(model)?;
         if let Some(pixels) = self.shortest_edge {
-            let size = segmenter.image_size();
-            let longest = |edge: u32| {
-                let scaled = u64::from(edge) * u64::from(pixels) / u64::from(size.shortest_edge.max(1));
-                u32::try_from(scaled).unwrap_or(u32::MAX).max(pixels)
-            };
-            let longest_edge = size.longest_edge.map(longest);
-            segmenter.set_image_size(ResizeTarget { shortest_edge: pixels, longest_edge })?;
+            segmenter.set_shortest_edge(pixels)?;
         }
-        let classes = self.classes.map(|names| class_indices(&names, segmenter.labels())).transpose()?;
+        if let Some(names) = &self.classes {
+            segmenter.set_classes(names)?;
+        }
         let options = segmenter.options_mut();
         options.task = self.task.unwrap_or(options.task);
         options.threshold = self.threshold.or(options.threshold);
         options.mask_threshold = self.mask_threshold.unwrap_or(options.mask_threshold);
         options.overlap_threshold = self.overlap_threshold.unwrap_or(options.overlap_threshold);
-        options.classes = classes.or_else(|| options.classes.take());
         Ok(segmenter)
     }
-}
-
-fn class_indices(names: &[String], labels: &[String]) -> Result<Vec<u32>, Error> {
-    let index = |name: &String| {
-        let found = labels.iter().position(|label| label.eq_ignore_ascii_case(name));
-        found
-            .map(|class| class as u32)
-            .ok_or_else(|| Error::UnknownClass { name: name.clone(), known: labels.to_vec() })
-    };
-    names.iter().map(index).collect()
 }

@@ -111,6 +111,36 @@ impl Segmenter {
         &self.labels
     }
 
+    /// Shows these classes only, by name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownClass`] for a class that the model does not know.
+    pub fn set_classes(&mut self, names: &[impl AsRef<str>]) -> Result<(), Error> {
+        let index = |name: &str| {
+            let found = self.labels.iter().position(|label| label.eq_ignore_ascii_case(name));
+            found
+                .map(|class| class as u32)
+                .ok_or_else(|| Error::UnknownClass { name: name.to_owned(), known: self.labels.to_vec() })
+        };
+        let indices = names.iter().map(|name| index(name.as_ref())).collect::<Result<_, Error>>()?;
+        self.options.classes = Some(indices);
+        Ok(())
+    }
+
+    /// Pixels of the shorter edge of what the network sees. The longest edge allowed grows in proportion.
+    ///
+    /// # Errors
+    /// [`Error::Vision`] for an edge without pixels.
+    pub fn set_shortest_edge(&mut self, pixels: u32) -> Result<(), Error> {
+        let size = self.image_size();
+        let longest = |edge: u32| {
+            let scaled = u64::from(edge) * u64::from(pixels) / u64::from(size.shortest_edge.max(1));
+            u32::try_from(scaled).unwrap_or(u32::MAX).max(pixels)
+        };
+        let longest_edge = size.longest_edge.map(longest);
+        self.set_image_size(ResizeTarget { shortest_edge: pixels, longest_edge })
+    }
+
     /// Size that photos are brought to for the network.
     pub fn image_size(&self) -> ResizeTarget {
         self.preprocessor.size

@@ -30,6 +30,11 @@ pub struct Camvid {
 }
 
 impl Camvid {
+    /// [`CAMVID_CLASSES`].
+    pub(super) fn class_names() -> Vec<String> {
+        CAMVID_CLASSES.iter().map(|&name| name.to_owned()).collect()
+    }
+
     /// Lists the photos of a split; every one must have a label map.
     ///
     /// # Errors
@@ -69,7 +74,7 @@ impl Camvid {
 
 impl DataSet for Camvid {
     fn classes(&self) -> Vec<String> {
-        CAMVID_CLASSES.iter().map(|&name| name.to_owned()).collect()
+        Self::class_names()
     }
 
     fn len(&self) -> usize {
@@ -81,7 +86,12 @@ impl DataSet for Camvid {
     }
 
     fn load(&self, index: usize) -> Result<LabelledImage, TrainError> {
-        let (photo, labels) = &self.files[index];
+        let (photo, _) = &self.files[index];
+        LabelledImage::new(aff_vision::open(photo)?, self.load_labels(index)?, photo)
+    }
+
+    fn load_labels(&self, index: usize) -> Result<LabelMap, TrainError> {
+        let (_, labels) = &self.files[index];
         let map = LabelMap::read(labels)?;
         let classes = CAMVID_CLASSES.len() as u16;
         if let Some(label) = map.labels().iter().find(|&&label| label > classes) {
@@ -89,7 +99,6 @@ impl DataSet for Camvid {
             return Err(TrainError::Data { path: labels.clone(), problem });
         }
         let known = map.labels().iter().map(|&label| if label < classes { label } else { IGNORED });
-        let map = LabelMap::new(map.size(), known.collect())?;
-        LabelledImage::new(aff_vision::open(photo)?, map, photo)
+        Ok(LabelMap::new(map.size(), known.collect())?)
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn semantic_loss(
     let device = class_logits.device();
     let table = PointTable::new(std::slice::from_ref(&points), size, device)?;
     let masks = candle_nn::ops::sigmoid(&table.read_all(mask_logits)?)?;
-    let classes_of_queries = aff_softmax(class_logits)?.narrow(1, 0, classes)?.contiguous()?;
+    let classes_of_queries = softmax(class_logits)?.narrow(1, 0, classes)?.contiguous()?;
     // [P,K]
     let claims = (masks.t()?.contiguous()?.matmul(&classes_of_queries)? + LEAST)?;
     let logarithms = claims.log()?;
@@ -59,6 +59,6 @@ pub(super) fn semantic_loss(
     Ok(Some(((surprise * weights)?.sum_all()? / sum.max(f64::MIN_POSITIVE))?))
 }
 
-fn aff_softmax(logits: &Tensor) -> Result<Tensor> {
+fn softmax(logits: &Tensor) -> Result<Tensor> {
     super::classification::log_softmax(logits)?.exp()
 }

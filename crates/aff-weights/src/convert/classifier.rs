@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aff_model::config::ModelConfig;
 use aff_model::presets;
-use aff_vision::{CropSize, IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, Resample, ResizeTarget};
+use aff_vision::{CropSize, PreprocessorConfig, Resample, ResizeTarget};
 use serde_json::Value;
 
 use super::shapes::{Clustering, Shapes};
@@ -114,19 +114,13 @@ fn from_preset(name: &str, shapes: &Shapes<'_>, classes: usize) -> Result<(Clust
 /// Evaluation of the published classifiers: the shorter edge to 256/224 of the input size, bicubic, then the centre.
 pub(crate) fn preprocessor(image_size: usize) -> PreprocessorConfig {
     let size = u32::try_from(image_size).unwrap_or(u32::MAX / 2);
+    let shortest_edge = (f64::from(size) * 256.0 / 224.0) as u32;
     PreprocessorConfig {
-        image_processor_type: None,
-        do_resize: true,
-        size: ResizeTarget { shortest_edge: (f64::from(size) * 256.0 / 224.0) as u32, longest_edge: None },
         resample: Resample::Bicubic,
         do_center_crop: true,
         crop_size: Some(CropSize { height: size, width: size }),
-        do_rescale: true,
-        rescale_factor: 1.0 / 255.0,
-        do_normalize: true,
-        image_mean: IMAGENET_MEAN,
-        image_std: IMAGENET_STD,
         do_pad: false,
         size_divisor: 1,
+        ..PreprocessorConfig::imagenet(ResizeTarget { shortest_edge, longest_edge: None })
     }
 }

@@ -7,7 +7,7 @@ use aff_model::config::{
 };
 use aff_model::data_sets::DataSet;
 use aff_model::presets::{self, SegmenterPreset};
-use aff_vision::{IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, Resample, ResizeTarget};
+use aff_vision::{IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, ResizeTarget};
 
 use super::classifier::{check_backbone, clustering};
 use super::shapes::{Clustering, Shapes};
@@ -213,19 +213,5 @@ fn from_preset(name: &str, shapes: &Shapes<'_>, classes: usize) -> Result<Given,
 
 /// Evaluation of the published segmenters.
 pub(crate) fn preprocessor(shortest_edge: u32, longest_edge: u32) -> PreprocessorConfig {
-    PreprocessorConfig {
-        image_processor_type: None,
-        do_resize: true,
-        size: ResizeTarget { shortest_edge, longest_edge: Some(longest_edge) },
-        resample: Resample::Bilinear,
-        do_center_crop: false,
-        crop_size: None,
-        do_rescale: true,
-        rescale_factor: 1.0 / 255.0,
-        do_normalize: true,
-        image_mean: IMAGENET_MEAN,
-        image_std: IMAGENET_STD,
-        do_pad: true,
-        size_divisor: 32,
-    }
+    PreprocessorConfig::imagenet(ResizeTarget { shortest_edge, longest_edge: Some(longest_edge) })
 }
