@@ -2,9 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use aff_model::complexity::{InputSize, complexity};
-use aff_model::config::{
-    Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask, SemanticOrder,
-};
+use aff_model::config::{Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask};
 use aff_model::presets;
 
 fn labels(count: usize) -> impl Iterator<Item = String> {
@@ -60,15 +58,7 @@ fn ade20k_segmenters_within_five_percent() {
             decoder_layers: 9,
             decoder_feedforward_dim: 2048,
         };
-        let segmentation = SegmentationConfig {
-            task: SegmentationTask::Semantic,
-            thing_ids: Vec::new(),
-            threshold: 0.8,
-            mask_threshold: 0.5,
-            overlap_threshold: 0.8,
-            max_instances: 100,
-            semantic_order: SemanticOrder::SumThenResize,
-        };
+        let segmentation = SegmentationConfig::new(SegmentationTask::Semantic);
         let config = ModelConfig::segmenter(backbone, decoder, 100, segmentation, labels(150));
         let found = published(&config, 512);
         assert!((found / figure - 1.0).abs() < 0.05, "{name}: {found} G, published {figure} G");
