@@ -1,5 +1,6 @@
 //! `aff train`: a recipe in, a run's folder out.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl Observer for Progress {
         self.bar.inc(1);
     }
 
-    fn validated(&mut self, report: &ValidationReport) {
+    fn validated(&mut self, report: &ValidationReport) -> ControlFlow<()> {
         let found = &report.validation;
         let line = format!(
             "step {}: mean IoU {:.2} %, pixel accuracy {:.2} %{}",
@@ -94,5 +95,6 @@ impl Observer for Progress {
         } else {
             self.bar.println(line);
         }
+        ControlFlow::Continue(())
     }
 }

@@ -1,6 +1,7 @@
 //! A run from its first or last step to its end.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -46,7 +47,7 @@ pub struct ValidationReport {
     pub validation: SemanticReport,
 }
 
-/// Is told what a run does, for progress bars. Does nothing unless told otherwise.
+/// Is told what a run does, for progress bars and early ends. Does nothing unless told otherwise.
 pub trait Observer {
     /// A run starts, or goes on, after `first` of its `steps`.
     fn started(&mut self, first: u64, steps: u64) {
@@ -58,9 +59,10 @@ pub trait Observer {
         let _ = (report, time);
     }
 
-    /// The weights were validated.
-    fn validated(&mut self, report: &ValidationReport) {
+    /// The weights were validated. `Break` ends the run here, with a checkpoint from which it can go on.
+    fn validated(&mut self, report: &ValidationReport) -> ControlFlow<()> {
         let _ = report;
+        ControlFlow::Continue(())
     }
 }
 
@@ -180,7 +182,7 @@ impl Trainer {
         self.progress.best
     }
 
-    /// Runs to the end.
+    /// Runs to the end of the recipe, or until the observer ends it.
     ///
     /// # Errors
     /// [`TrainError::NotFinite`] if the run diverges; if data cannot be read or results not written.
@@ -193,12 +195,15 @@ impl Trainer {
             self.log.write(&report)?;
             observer.stepped(&report, start.elapsed());
             let (step, run) = (self.progress.step, &self.recipe.run);
-            let is_last = step == steps;
-            if is_last || step.is_multiple_of(run.validate_every) {
-                self.validate(observer)?;
+            let mut ends = step == steps;
+            if ends || step.is_multiple_of(run.validate_every) {
+                ends |= self.validate(observer)?.is_break();
             }
-            if is_last || step.is_multiple_of(self.recipe.run.checkpoint_every) {
+            if ends || step.is_multiple_of(self.recipe.run.checkpoint_every) {
                 self.save()?;
+            }
+            if ends {
+                break;
             }
         }
         Ok(())
@@ -271,10 +276,12 @@ impl Trainer {
         Ok(())
     }
 
-    /// Validates the average; keeps it if it is the best.
-    fn validate(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    /// Validates the average; keeps it if it is the best. What the observer says to it.
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<ControlFlow<()>, TrainError> {
         let weights = self.average.tensors(&self.parameters.vars())?;
-        let Some(validation) = self.passes[0].task.validate(&weights)? else { return Ok(()) };
+        let Some(validation) = self.passes[0].task.validate(&weights)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
         let step = self.progress.step;
         let is_best = self.progress.best.is_none_or(|best| validation.mean_iou > best.mean_iou);
         if is_best {
@@ -283,8 +290,7 @@ impl Trainer {
         }
         let report = ValidationReport { step, is_best, validation };
         self.log.write(&report)?;
-        observer.validated(&report);
-        Ok(())
+        Ok(observer.validated(&report))
     }
 
     /// Writes the checkpoint, the last weights and the curves.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should panic")]
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
@@ -84,8 +85,18 @@ impl Observer for DiesAt {
 struct Validations(Vec<f64>);
 
 impl Observer for Validations {
-    fn validated(&mut self, report: &ValidationReport) {
+    fn validated(&mut self, report: &ValidationReport) -> ControlFlow<()> {
         self.0.push(report.validation.mean_iou);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Ends the run at its first validation.
+struct EndsEarly;
+
+impl Observer for EndsEarly {
+    fn validated(&mut self, _: &ValidationReport) -> ControlFlow<()> {
+        ControlFlow::Break(())
     }
 }
 
@@ -110,6 +121,23 @@ fn a_run_that_was_killed_goes_on_to_the_same_losses_and_weights() {
             "{file}"
         );
     }
+}
+
+#[test]
+fn a_run_that_the_observer_ended_has_a_model_and_can_go_on() {
+    let data = data();
+    let whole = data.path().join("whole");
+    Trainer::new(recipe(data.path(), &whole, &[]).unwrap()).unwrap().run(&mut ()).unwrap();
+    let ended = data.path().join("ended");
+    let mut trainer = Trainer::new(recipe(data.path(), &ended, &[]).unwrap()).unwrap();
+    trainer.run(&mut EndsEarly).unwrap();
+    assert_eq!(trainer.step(), 5);
+    assert_eq!(losses(&metrics(&ended)), losses(&metrics(&whole))[..5]);
+    assert!(ended.join("last/model.safetensors").is_file());
+    let mut trainer = Trainer::new(recipe(data.path(), &ended, &[]).unwrap()).unwrap();
+    assert_eq!(trainer.step(), 5);
+    trainer.run(&mut ()).unwrap();
+    assert_eq!(metrics(&ended), metrics(&whole));
 }
 
 #[test]

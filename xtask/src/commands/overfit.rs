@@ -1,5 +1,6 @@
 //! `cargo xtask overfit`: whether training can learn eight images by heart.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use aff_train::{Observer, Recipe, Trainer, ValidationReport};
@@ -42,11 +43,13 @@ impl Overfit {
     }
 }
 
-/// A line for each validation.
+/// A line for each validation; no more of them than are wanted.
 struct Lines;
 
 impl Observer for Lines {
-    fn validated(&mut self, report: &ValidationReport) {
-        println!("step {}: mean IoU {:.4}", report.step, report.validation.mean_iou);
+    fn validated(&mut self, report: &ValidationReport) -> ControlFlow<()> {
+        let found = report.validation.mean_iou;
+        println!("step {}: mean IoU {found:.4}", report.step);
+        if found > WANTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
