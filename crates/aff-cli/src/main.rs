@@ -10,7 +10,7 @@ use aff_cli::{
     info::Info, predict::Predict, tokens::Tokens, train::Train,
 };
 use anyhow::Result;
-use autofocusformer::vision;
+use autofocusformer::files;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 
 /// What Ctrl-C does: files that are being written are finished, and the program ends.
 fn stop() {
-    let _held = vision::hold_writes();
+    let _held = files::hold_writes();
     std::process::exit(130);
 }
 

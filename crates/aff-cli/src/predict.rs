@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use autofocusformer::files;
 use autofocusformer::models::config::SegmentationTask;
 use autofocusformer::vision::{self, RgbImage};
 use autofocusformer::{Segmentation, Segmenter, Timings};
@@ -154,7 +155,7 @@ impl Predict {
         let folder = &self.output;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot make the folder for the results", folder.display()))?;
-        vision::check_folder(folder)
+        files::check_folder(folder)
             .with_context(|| format!("{}: cannot write into the folder for the results", folder.display()))
     }
 

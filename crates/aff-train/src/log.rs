@@ -30,7 +30,7 @@ impl MetricsLog {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(TrainError::io(path, "read it")(error)),
         };
-        aff_vision::write_atomically(path, kept.as_bytes()).map_err(TrainError::io(path, "write it"))?;
+        aff_files::write_atomically(path, kept.as_bytes()).map_err(TrainError::io(path, "write it"))?;
         let file = OpenOptions::new().append(true).open(path).map_err(TrainError::io(path, "open it"))?;
         Ok(Self { path: path.to_path_buf(), file })
     }

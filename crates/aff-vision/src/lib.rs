@@ -25,9 +25,7 @@ mod size;
 pub use decode::{MAX_BYTES, MAX_PIXELS, decode, open};
 pub use dots::draw_dots;
 pub use error::VisionError;
-pub use files::{
-    WritesHeld, check_folder, hold_writes, write_atomically, write_atomically_with, write_json, write_png,
-};
+pub use files::{write_json, write_png};
 pub use formats::{CITYSCAPES_LABEL_IDS, CocoInstance, CocoPanoptic, CocoSegment, coco_instances};
 pub use image::{Rgb, RgbImage};
 pub use label_map::LabelMap;

@@ -6,7 +6,8 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::Metadata;
+use safetensors::View;
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::WeightsError;
 
@@ -170,22 +171,69 @@ pub fn write_tensor_file_with_metadata(
 ) -> Result<(), WeightsError> {
     let format = ("format".to_owned(), "pt".to_owned());
     let metadata: HashMap<String, String> = [format].into_iter().chain(metadata).collect();
-    let failed = WeightsError::io(path, "write it");
-    let mut problem = None;
-    let written = aff_vision::write_atomically_with(path, |temporary| {
-        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| {
-            problem = Some(error.to_string());
-            std::io::Error::other("safetensors")
-        })
+    // Wider types first, as the format's own writer has it: then every tensor is aligned.
+    let mut tensors: Vec<(&String, &Tensor)> = tensors.iter().collect();
+    tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(View::dtype(tensor)));
+    let header = header(&tensors, metadata)
+        .map_err(|problem| WeightsError::Safetensors { path: path.to_path_buf(), problem })?;
+    aff_files::write_atomically_with(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, tensor)| file.write_all(&View::data(tensor)))
+    })
+    .map_err(WeightsError::io(path, "write it"))
+}
+
+/// The header of tensors that lie one after another in the given order, filled up to a multiple of 8 bytes.
+fn header(tensors: &[(&String, &Tensor)], metadata: HashMap<String, String>) -> Result<Vec<u8>, String> {
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let from = end;
+        end += View::data_len(tensor);
+        let shape = tensor.dims().to_vec();
+        ((*name).clone(), TensorInfo { dtype: View::dtype(tensor), shape, data_offsets: (from, end) })
     });
-    match (written, problem) {
-        (Ok(()), _) => Ok(()),
-        (Err(_), Some(problem)) => Err(WeightsError::Safetensors { path: path.to_path_buf(), problem }),
-        (Err(error), None) => Err(failed(error)),
-    }
+    let metadata = Metadata::new(Some(metadata), infos.collect()).map_err(|error| error.to_string())?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| error.to_string())?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
 }
 
 /// Writes a file whole or not at all.
 pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<(), WeightsError> {
-    aff_vision::write_atomically(path, contents).map_err(WeightsError::io(path, "write it"))
+    aff_files::write_atomically(path, contents).map_err(WeightsError::io(path, "write it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensors() -> BTreeMap<String, Tensor> {
+        let range = |count: u32| Tensor::arange(0, count, &Device::Cpu).unwrap();
+        let tensors = [
+            ("wide", range(3).to_dtype(DType::F64)),
+            ("b.half", range(5).to_dtype(DType::F16)),
+            ("a.single", range(6).reshape((3, 2)).and_then(|range| range.t()?.to_dtype(DType::F32))),
+            ("empty", range(0).to_dtype(DType::F32)),
+            ("byte", range(7).to_dtype(DType::U8)),
+        ];
+        tensors.map(|(name, tensor)| (name.to_owned(), tensor.unwrap())).into()
+    }
+
+    #[test]
+    fn files_are_those_of_the_formats_own_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        write_tensor_file(&path, &tensors()).unwrap();
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        assert_eq!(std::fs::read(&path).unwrap(), safetensors::serialize(tensors(), Some(metadata)).unwrap());
+    }
+
+    #[test]
+    fn a_full_disk_is_no_damaged_file() {
+        if Path::new("/dev/full").exists() {
+            let error = write_tensor_file(Path::new("/dev/full"), &tensors()).unwrap_err().to_string();
+            assert!(error.contains("cannot write it: No space left on device"), "{error}");
+        }
+    }
 }

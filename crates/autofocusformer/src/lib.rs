@@ -15,6 +15,7 @@ mod model;
 mod segmenter;
 mod tokens;
 
+pub use aff_files as files;
 pub use aff_geometry as geometry;
 pub use aff_model as models;
 pub use aff_ops as ops;

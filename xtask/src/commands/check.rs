@@ -13,14 +13,15 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 /// The crates from the ground up; each may depend on the listed crates of the project and on no others.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("aff-geometry", &[]),
     ("aff-ops", &["aff-geometry"]),
     ("aff-model", &["aff-geometry", "aff-ops"]),
-    ("aff-vision", &[]),
-    ("aff-weights", &["aff-model", "aff-vision"]),
-    ("autofocusformer", &["aff-geometry", "aff-ops", "aff-model", "aff-vision", "aff-weights"]),
-    ("aff-train", &["aff-model", "aff-vision", "aff-weights", "autofocusformer"]),
+    ("aff-files", &[]),
+    ("aff-vision", &["aff-files"]),
+    ("aff-weights", &["aff-files", "aff-model", "aff-vision"]),
+    ("autofocusformer", &["aff-files", "aff-geometry", "aff-ops", "aff-model", "aff-vision", "aff-weights"]),
+    ("aff-train", &["aff-files", "aff-model", "aff-vision", "aff-weights", "autofocusformer"]),
     ("aff-cli", &["autofocusformer", "aff-train"]),
     ("xtask", &["aff-cli", "aff-model", "aff-train", "aff-weights"]),
 ];
