@@ -9,6 +9,8 @@
 
 pub mod checkpoint;
 pub mod convert;
+#[cfg(feature = "hub")]
+mod download;
 mod error;
 mod folder;
 #[cfg(feature = "hub")]
@@ -19,10 +21,12 @@ mod tensor_file;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use convert::{ConfigSource, ConvertOptions, ConvertReport, Overwrite, convert};
+#[cfg(feature = "hub")]
+pub use download::{DownloadObserver, Patience, Token};
 pub use error::WeightsError;
 pub use folder::{ModelFolder, checked_var_builder};
 #[cfg(feature = "hub")]
-pub use hub::Hub;
+pub use hub::{Hub, Links, ModelName, Network};
 pub use keys::{KeyReport, TensorShapes, expected_tensors};
 pub use presets::{Preset, published_models, random_weights};
 pub use tensor_file::{

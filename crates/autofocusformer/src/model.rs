@@ -1,8 +1,6 @@
 //! A model of either kind, as its folder says.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "hub")]
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use aff_model::classifier::Classifier;
@@ -20,16 +18,6 @@ use crate::Error;
 
 /// What the name of a model with random weights starts with.
 const RANDOM: &str = "random:";
-
-/// Whether a name can only be that of a model on the hub: no file of that name is here, and it is `organisation/name` where no folder
-/// `organisation` is.
-#[cfg(feature = "hub")]
-fn is_hub_id(path: &Path, id: &str) -> bool {
-    let mut parts = id.split('/');
-    let (organisation, name) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    let is_plain = !organisation.is_empty() && !organisation.starts_with('.') && !name.is_empty();
-    is_plain && parts.next().is_none() && !path.exists() && !Path::new(organisation).exists()
-}
 
 /// A network with the configuration it was built from.
 #[derive(Debug, Clone)]
@@ -176,12 +164,8 @@ impl Model {
             return Self::random(name, place);
         }
         #[cfg(feature = "hub")]
-        if let Some(id) = model.to_str().filter(|id| is_hub_id(model, id)) {
-            let hub = aff_weights::Hub {
-                progress: std::io::stderr().is_terminal(),
-                ..aff_weights::Hub::from_env()
-            };
-            return Self::load(hub.fetch(id, revision)?, place);
+        if let aff_weights::ModelName::Hub(id) = aff_weights::ModelName::of(model)? {
+            return Self::load(aff_weights::Hub::from_env().fetch(id, revision)?, place);
         }
         Self::load(model, place)
     }
