@@ -159,6 +159,7 @@ const CHILD_CACHE: &str = "AFF_TEST_CHILD_CACHE";
 
 /// Run by the test below in processes of their own.
 #[test]
+#[allow(clippy::print_stdout, reason = "the process that started this one reads it")]
 fn child_that_fetches() {
     let (Ok(endpoint), Ok(cache)) = (std::env::var(CHILD_ENDPOINT), std::env::var(CHILD_CACHE)) else {
         return;
