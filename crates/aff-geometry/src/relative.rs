@@ -11,7 +11,7 @@
 /// assert_eq!(relative_features(0.0, 0.0), [0.0; 5]);
 /// ```
 #[inline]
-pub fn relative_features(dx: f32, dy: f32) -> [f32; 5] {
+pub fn relative_features(dx: f64, dy: f64) -> [f64; 5] {
     let d = (dx * dx + dy * dy).sqrt();
     if d == 0.0 { [dx, dy, 0.0, 0.0, 0.0] } else { [dx, dy, d, dy / d, dx / d] }
 }

@@ -5,7 +5,7 @@
 //! stage by stage. No reference implementation on irregular tokens exists.
 
 use aff_geometry::k_nearest;
-use aff_ops::{AssignmentGeometry, Neighborhood, SoftAssignment, sine_position_embedding, soft_assignment};
+use aff_ops::{AssignmentGeometry, NeighborLists, SoftAssignment, sine_position_embedding, soft_assignment};
 use candle_core::{Error, Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
@@ -83,7 +83,7 @@ impl HcFormerHead {
     ) -> Result<Vec<TokenPrediction>> {
         let mut feat = self.input_proj.forward(&res5.feat)?;
         let images: Vec<_> = res5.pos.images().collect();
-        let sine = sine_position_embedding(&images, self.width, (feat.dtype(), feat.device()))?;
+        let sine = sine_position_embedding(&images, self.width, &feat)?;
         for layer in &self.encoder {
             feat = layer.forward(&feat, &sine)?;
         }
@@ -178,17 +178,16 @@ impl Assignment {
             .map(|(coarse, fine)| k_nearest(coarse, fine, self.neighbors))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(Error::wrap)?;
-        let neighborhood = Neighborhood::from_nearest_points(coarse.count(), &nearest)?;
+        let neighbors = NeighborLists::from_nearest_points(coarse.count(), &nearest)?;
         let inputs = SoftAssignment {
             fine: &self.fine.forward(&self.fine_norm.forward(&fine.feat)?)?,
             coarse: &self.coarse.forward(&self.coarse_norm.forward(&coarse.feat)?)?,
             temperature: &self.temperature,
             position_weight: &self.position_weight,
         };
-        let geometry =
-            AssignmentGeometry { fine: &fine.pos, coarse: &coarse.pos, neighborhood: &neighborhood };
+        let geometry = AssignmentGeometry { fine: &fine.pos, coarse: &coarse.pos, neighbors: &neighbors };
         let weights = soft_assignment(&inputs, &geometry)?;
-        Ok(MaskDecoder { weights, neighborhood, coarse_order: next.raster_order() })
+        Ok(MaskDecoder { weights, neighbors, coarse_order: next.raster_order() })
     }
 }
 
@@ -196,7 +195,7 @@ impl Assignment {
 struct MaskDecoder {
     /// `[B,N,k]`
     weights: Tensor,
-    neighborhood: Neighborhood,
+    neighbors: NeighborLists,
     /// Places of the coarse tokens, which come in the order of their stage, in raster order: `[B*N']`.
     coarse_order: Vec<u32>,
 }
@@ -206,6 +205,6 @@ impl MaskDecoder {
     fn decode(&self, mask_logits: &Tensor) -> Result<Tensor> {
         let tokens = mask_logits.transpose(1, 2)?.contiguous()?;
         let raster = crate::tokens::gather_tokens(&tokens, &self.coarse_order)?;
-        aff_ops::weighted_gather(&raster, &self.weights, &self.neighborhood)?.transpose(1, 2)?.contiguous()
+        aff_ops::weighted_gather(&raster, &self.weights, &self.neighbors)?.transpose(1, 2)?.contiguous()
     }
 }

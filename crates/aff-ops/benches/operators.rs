@@ -7,10 +7,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use aff_geometry::{Canvas, ClusterOptions, cluster, nearest_clusters};
-use aff_ops::neighborhood_merge::{MergeGeometry, NeighborhoodMerge};
 use aff_ops::{
-    CanvasLookup, ClusterAttention, DeformableGather, Neighborhood, Offset, Positions, cluster_attention,
-    deformable_gather, layers, neighborhood_merge,
+    AttentionGeometry, CanvasLookup, ClusterAttention, ClusterNeighborhood, DeformableGather, MergeGeometry,
+    NeighborhoodMerge, Offset, PaddingSlots, Positions, cluster_attention, deformable_gather, layers,
+    neighborhood_merge,
 };
 use candle_core::{DType, Device, Result, Tensor};
 use criterion::measurement::WallTime;
@@ -31,7 +31,7 @@ fn random(shape: &[usize]) -> Tensor {
 }
 
 /// Tokens scattered evenly over the canvas, in the order of their clusters, with 6 clusters of 8 around each.
-fn tokens(side: u32, count: usize) -> (Positions, Neighborhood) {
+fn tokens(side: u32, count: usize) -> (Positions, ClusterNeighborhood) {
     let canvas = Canvas::new(side, side).unwrap();
     let mut pos: Vec<[i32; 2]> = (0..side * side).map(|i| [(i % side) as i32, (i / side) as i32]).collect();
     pos.sort_by_key(|&[x, y]| (x * 7919 + y * 104_729) % 65_537);
@@ -39,7 +39,7 @@ fn tokens(side: u32, count: usize) -> (Positions, Neighborhood) {
     let clusters = cluster(&pos, canvas, &ClusterOptions::new(8)).unwrap();
     let sorted: Vec<[i32; 2]> = clusters.order().iter().map(|&token| pos[token as usize]).collect();
     let nearest = nearest_clusters(&sorted, &clusters, 6).unwrap();
-    let neighborhood = Neighborhood::from_clusters(&[clusters], &[nearest]).unwrap();
+    let neighborhood = ClusterNeighborhood::from_clusters(&[clusters], &[nearest]).unwrap();
     (Positions::new(sorted, 1, canvas).unwrap(), neighborhood)
 }
 
@@ -63,11 +63,14 @@ fn attention(criterion: &mut Criterion) {
             blank_key: &random(&[channels]),
             blank_value: &random(&[channels]),
         };
-        measure(&mut group, &format!("fused/{stage}"), || {
-            cluster_attention(&inputs, &positions, &neighborhood)
-        });
+        let geometry = AttentionGeometry {
+            positions: &positions,
+            neighborhood: &neighborhood,
+            padding: PaddingSlots::LeftOut,
+        };
+        measure(&mut group, &format!("fused/{stage}"), || cluster_attention(&inputs, &geometry));
         measure(&mut group, &format!("candle/{stage}"), || {
-            cluster_attention::reference::cluster_attention(&inputs, &positions, &neighborhood)
+            cluster_attention::reference::cluster_attention(&inputs, &geometry)
         });
     }
 }
@@ -78,7 +81,7 @@ fn merge(criterion: &mut Criterion) {
         let (keys, neighborhood) = tokens(side, count);
         let kept: Vec<u32> = (0..count as u32).step_by(4).collect();
         let queries = keys.select(&kept).unwrap();
-        let neighborhood = neighborhood.select_queries(&kept).unwrap();
+        let neighborhood = neighborhood.select_queries(&kept).unwrap().into();
         let geometry = MergeGeometry {
             queries: &queries,
             keys: &keys,

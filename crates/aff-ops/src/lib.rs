@@ -18,7 +18,8 @@
 //!   K clusters, W weight channels, L levels, P points.
 //! * Positions are `(x, y)` on the canvas of the network's first stage (a quarter of the image), and stay on it through
 //!   all stages. They are data, not tensors: gradients do not flow into them.
-//! * A [`Neighborhood`] says which tokens a query sees. It is built once for a stage and borrowed by all its blocks.
+//! * Who a query sees is either a [`ClusterNeighborhood`], runs of keys that lie together, or [`NeighborLists`]. It is built
+//!   once for a stage and borrowed by all its blocks; a [`Neighborhood`] is one or the other.
 //! * Every operator is differentiable in all its tensors. Wrong shapes are errors that name the tensor, what was
 //!   expected and what was found.
 //!
@@ -33,10 +34,8 @@ pub mod cluster_attention;
 pub mod deformable_gather;
 mod host;
 pub mod layers;
-mod neighborhood;
 pub mod neighborhood_merge;
-mod positions;
-mod relative;
+mod points;
 mod shape;
 mod shepard;
 mod simd;
@@ -44,13 +43,11 @@ mod sine_embedding;
 pub mod soft_assignment;
 pub mod weighted_gather;
 
-pub use cluster_attention::{ClusterAttention, cluster_attention};
-pub use deformable_gather::{CanvasLookup, DeformableGather, deformable_gather};
+pub use cluster_attention::{AttentionGeometry, ClusterAttention, PaddingSlots, cluster_attention};
+pub use deformable_gather::{DeformableGather, deformable_gather};
 pub use layers::{gelu, layer_norm, linear, softmax_last_dim};
-pub use neighborhood::Neighborhood;
-pub use neighborhood_merge::{NeighborhoodMerge, neighborhood_merge};
-pub use positions::Positions;
-pub use relative::Offset;
+pub use neighborhood_merge::{MergeGeometry, NeighborhoodMerge, neighborhood_merge};
+pub use points::{CanvasLookup, ClusterNeighborhood, NeighborLists, Neighborhood, Offset, Positions};
 pub use shepard::ShepardInterpolation;
 pub use simd::instruction_set;
 pub use sine_embedding::sine_position_embedding;

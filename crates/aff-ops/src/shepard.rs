@@ -1,9 +1,9 @@
 //! Shepard's inverse distance interpolation between irregular points (section 7 of the method).
 
 use aff_geometry::{Coordinate, PointIndex};
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
-use crate::{Neighborhood, weighted_gather};
+use crate::{NeighborLists, shape, weighted_gather};
 
 /// Keeps the weight of a point that is met exactly finite: `u = 1 / (distance^(2 power) + 1e-11)`.
 pub(crate) const DISTANCE_FLOOR: f64 = 1e-11;
@@ -15,25 +15,25 @@ pub(crate) const DISTANCE_FLOOR: f64 = 1e-11;
 ///
 /// ```
 /// use aff_ops::ShepardInterpolation;
-/// use candle_core::{DType, Device, Tensor};
+/// use candle_core::{Device, Tensor};
 ///
 /// let points = [[0i32, 0], [4, 0]];
 /// let queries = [[0f32, 0.0], [2.0, 0.0], [1.0, 0.0]];
-/// let shepard = ShepardInterpolation::new(&[&points], &[&queries], 2, 1.0, (DType::F32, &Device::Cpu))?;
 /// let feat = Tensor::new(&[[[10f32], [20.]]], &Device::Cpu)?;
+/// let shepard = ShepardInterpolation::new(&[&points], &[&queries], 2, 1.0, &feat)?;
 /// assert_eq!(shepard.interpolate(&feat)?.flatten_all()?.to_vec1::<f32>()?, [10., 15., 11.]);
 /// # candle_core::Result::Ok(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct ShepardInterpolation {
-    neighborhood: Neighborhood,
+    neighbors: NeighborLists,
     /// `[B,Q,k]`, of sum 1.
     weights: Tensor,
 }
 
 impl ShepardInterpolation {
     /// Weights for `queries` among `points`, both one slice for each image, from the `k` nearest points (or all, if
-    /// there are fewer). `power` applies to the squared distance.
+    /// there are fewer). `power` applies to the squared distance. The weights have the type and device of `like`.
     ///
     /// # Errors
     /// If the images differ in their numbers of points or queries, an image has no point, or a position is not finite.
@@ -42,7 +42,7 @@ impl ShepardInterpolation {
         queries: &[&[[Q; 2]]],
         k: usize,
         power: f64,
-        (dtype, device): (DType, &Device),
+        like: &Tensor,
     ) -> Result<Self> {
         let keys = points.first().map_or(0, |image| image.len());
         let count = queries.first().map_or(0, |image| image.len());
@@ -62,9 +62,9 @@ impl ShepardInterpolation {
             .map(|(points, queries)| PointIndex::new(points)?.k_nearest(queries, k))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(candle_core::Error::wrap)?;
-        let neighborhood = Neighborhood::from_nearest_points(keys, &nearest)?;
+        let neighbors = NeighborLists::from_nearest_points(keys, &nearest)?;
 
-        let k = neighborhood.slots();
+        let k = neighbors.per_query();
         let mut weights = Vec::with_capacity(points.len() * count * k);
         for ((points, queries), nearest) in points.iter().zip(queries).zip(&nearest) {
             for (i, query) in queries.iter().enumerate() {
@@ -78,13 +78,13 @@ impl ShepardInterpolation {
                 weights[start..].iter_mut().for_each(|weight| *weight /= sum);
             }
         }
-        let weights = Tensor::from_vec(weights, (points.len(), count, k), device)?.to_dtype(dtype)?;
-        Ok(Self { neighborhood, weights })
+        let weights = shape::like(weights, (points.len(), count, k), like)?;
+        Ok(Self { neighbors, weights })
     }
 
     /// Who is interpolated from whom.
-    pub fn neighborhood(&self) -> &Neighborhood {
-        &self.neighborhood
+    pub fn neighbors(&self) -> &NeighborLists {
+        &self.neighbors
     }
 
     /// Interpolates features of the points to the queries.
@@ -95,7 +95,7 @@ impl ShepardInterpolation {
     /// # Errors
     /// If the shape differs from this.
     pub fn interpolate(&self, feat: &Tensor) -> Result<Tensor> {
-        weighted_gather(feat, &self.weights, &self.neighborhood)
+        weighted_gather(feat, &self.weights, &self.neighbors)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::f64::consts::TAU;
 
 use aff_geometry::Coordinate;
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
+
+use crate::shape;
 
 const TEMPERATURE: f64 = 10_000.0;
 /// Keeps the scale finite for a level whose positions are all 0.
@@ -16,24 +18,25 @@ const EPS: f64 = 1e-6;
 /// ones; all of x before all of y.
 ///
 /// ```
-/// use candle_core::{DType, Device};
+/// use candle_core::{DType, Device, Tensor};
 ///
 /// let pos = [[0i32, 0], [0, 1]];
-/// let embedding = aff_ops::sine_position_embedding(&[&pos], 4, (DType::F32, &Device::Cpu))?;
+/// let like = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+/// let embedding = aff_ops::sine_position_embedding(&[&pos], 4, &like)?;
 /// assert_eq!(embedding.dims(), [1, 2, 4]);
 /// assert_eq!(embedding.get(0)?.get(0)?.to_vec1::<f32>()?, [0., 1., 0., 1.]);
 /// # candle_core::Result::Ok(())
 /// ```
 ///
 /// # Shapes
-/// One slice of N positions for each of B images -> `[B,N,channels]`
+/// One slice of N positions for each of B images -> `[B,N,channels]`, of the type and device of `like`
 ///
 /// # Errors
 /// If `channels` is not a multiple of 4, or the images differ in their number of positions.
 pub fn sine_position_embedding<T: Coordinate>(
     images: &[&[[T; 2]]],
     channels: usize,
-    (dtype, device): (DType, &Device),
+    like: &Tensor,
 ) -> Result<Tensor> {
     let tokens = images.first().map_or(0, |image| image.len());
     if !channels.is_multiple_of(4) || images.iter().any(|image| image.len() != tokens) {
@@ -58,5 +61,5 @@ pub fn sine_position_embedding<T: Coordinate>(
             }
         }
     }
-    Tensor::from_vec(out, (images.len(), tokens, channels), device)?.to_dtype(dtype)
+    shape::like(out, (images.len(), tokens, channels), like)
 }

@@ -3,11 +3,15 @@
 
 mod common;
 
+use aff_geometry::{Canvas, ClusterOptions, cluster, nearest_clusters};
 use aff_ops::cluster_attention::reference;
-use aff_ops::{ClusterAttention, Neighborhood, cluster_attention};
-use candle_core::{D, DType, Result, Tensor, Var};
+use aff_ops::{
+    AttentionGeometry, ClusterAttention, ClusterNeighborhood, PaddingSlots, Positions, cluster_attention,
+};
+use candle_core::{D, DType, Device, Result, Tensor, Var};
 use common::{
-    Clustered, any_clustered, assert_close, assert_finite_differences, assert_same, clustered, on_threads,
+    Clustered, all_keys, any_clustered, assert_close, assert_finite_differences, assert_same, clustered,
+    on_threads,
 };
 use proptest::prelude::*;
 
@@ -35,18 +39,31 @@ fn named(inputs: &[Tensor]) -> ClusterAttention<'_> {
     }
 }
 
+fn geometry(on: &Clustered, padding: PaddingSlots) -> AttentionGeometry<'_> {
+    AttentionGeometry { positions: &on.positions, neighborhood: &on.neighborhood, padding }
+}
+
 fn fast(on: &Clustered) -> impl Fn(&[Tensor]) -> Result<Tensor> {
-    |inputs| cluster_attention(&named(inputs), &on.positions, &on.neighborhood)
+    |inputs| cluster_attention(&named(inputs), &geometry(on, PaddingSlots::LeftOut))
 }
 
 fn slow(on: &Clustered) -> impl Fn(&[Tensor]) -> Result<Tensor> {
-    |inputs| reference::cluster_attention(&named(inputs), &on.positions, &on.neighborhood)
+    |inputs| reference::cluster_attention(&named(inputs), &geometry(on, PaddingSlots::LeftOut))
 }
 
-fn global(mut on: Clustered) -> Clustered {
-    on.neighborhood =
-        Neighborhood::global(on.positions.batch(), on.positions.tokens(), on.positions.tokens());
-    on
+/// Position weights so large that the position term passes 100, and padding slots that are the first token.
+fn steep(inputs: &[Tensor]) -> Vec<Tensor> {
+    let mut inputs = inputs.to_vec();
+    inputs[2] = (&inputs[2] * 25.0).unwrap();
+    inputs
+}
+
+fn padded(on: &Clustered) -> impl Fn(&[Tensor]) -> Result<Tensor> {
+    |inputs| cluster_attention(&named(&steep(inputs)), &geometry(on, PaddingSlots::FirstToken))
+}
+
+fn slow_padded(on: &Clustered) -> impl Fn(&[Tensor]) -> Result<Tensor> {
+    |inputs| reference::cluster_attention(&named(&steep(inputs)), &geometry(on, PaddingSlots::FirstToken))
 }
 
 proptest! {
@@ -54,21 +71,68 @@ proptest! {
 
     #[test]
     fn equals_the_twin(on in any_clustered(), heads in 1..4_usize, width in 1..40_usize, seed: u64, all: bool) {
-        let on = if all { global(on) } else { on };
+        let on = if all { all_keys(&on) } else { on };
         // Position terms grow with the canvas, and so do f32's rounding errors in the logits.
         assert_same(&inputs(&on, heads, width, seed, DType::F32), fast(&on), slow(&on), 2e-5);
-        // The twin's position features are f32 in any case.
-        assert_same(&inputs(&on, heads, width, seed, DType::F64), fast(&on), slow(&on), 1e-6);
+        assert_same(&inputs(&on, heads, width, seed, DType::F64), fast(&on), slow(&on), 1e-11);
+    }
+
+    #[test]
+    fn padding_slots_that_count_as_one_equal_the_twin_slot_by_slot(
+        on in any_clustered(), heads in 1..4_usize, width in 1..40_usize, seed: u64,
+    ) {
+        // Logits of some hundreds, whose rounding in f32 is some 1e-5.
+        assert_same(&inputs(&on, heads, width, seed, DType::F32), padded(&on), slow_padded(&on), 5e-4);
+        assert_same(&inputs(&on, heads, width, seed, DType::F64), padded(&on), slow_padded(&on), 1e-10);
     }
 }
 
 #[test]
 fn gradients_equal_finite_differences() {
-    for on in
-        [clustered(2, 21, [6, 5], 4, 2), global(clustered(1, 9, [4, 4], 3, 1)), clustered(1, 1, [1, 1], 8, 6)]
-    {
-        assert_finite_differences(&inputs(&on, 2, 3, 5, DType::F64), fast(&on));
+    let some = clustered(2, 21, [6, 5], 4, 2);
+    for on in [&some, &all_keys(&clustered(1, 9, [4, 4], 3, 1)), &clustered(1, 1, [1, 1], 8, 6)] {
+        assert_finite_differences(&inputs(on, 2, 3, 5, DType::F64), fast(on));
+        assert_finite_differences(&inputs(on, 2, 3, 5, DType::F64), padded(on));
     }
+}
+
+/// Four tokens in a row, in clusters of three, each of which sees its own cluster: the last one, a hundred cells from the first,
+/// is alone in a cluster that lacks two.
+fn far_from_the_first() -> Clustered {
+    let canvas = Canvas::new(101, 1).unwrap();
+    let pos = [[0, 0], [1, 0], [2, 0], [100, 0]];
+    let clusters = cluster(&pos, canvas, &ClusterOptions::new(3)).unwrap();
+    assert_eq!(clusters.order(), [0, 1, 2, 3]);
+    let nearest = nearest_clusters(&pos, &clusters, 1).unwrap();
+    Clustered {
+        positions: Positions::new(pos.to_vec(), 1, canvas).unwrap(),
+        neighborhood: ClusterNeighborhood::from_clusters(&[clusters], &[nearest]).unwrap(),
+    }
+}
+
+#[test]
+fn padding_slots_are_what_the_setting_says() {
+    let on = far_from_the_first();
+    assert_eq!(on.neighborhood.missing_slots(), 2);
+    let cpu = &Device::Cpu;
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, cpu).unwrap();
+    // The logit is -dx: 100 towards the first token, which a padding slot's -100 makes up for.
+    let inputs = [
+        zeros(&[1, 4, 1]),
+        Tensor::new(&[[[0_f32, 8.0], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]], cpu).unwrap(),
+        Tensor::new(&[[-1_f32, 0.0, 0.0, 0.0, 0.0]], cpu).unwrap(),
+        zeros(&[1]),
+        zeros(&[1]),
+        Tensor::new(&[5_f32], cpu).unwrap(),
+    ];
+    let last = |padding| {
+        let out = cluster_attention(&named(&inputs), &geometry(&on, padding)).unwrap();
+        out.flatten_all().unwrap().to_vec1::<f32>().unwrap()[3]
+    };
+    assert_eq!(PaddingSlots::default(), PaddingSlots::LeftOut);
+    assert!((last(PaddingSlots::LeftOut) - (3.0 + 5.0) / 2.0).abs() < 1e-5);
+    let with_two = (3.0 + 5.0 + 2.0 * 8.0) / 4.0;
+    assert!((last(PaddingSlots::FirstToken) - with_two).abs() < 1e-4, "{}", last(PaddingSlots::FirstToken));
 }
 
 #[test]
@@ -76,6 +140,7 @@ fn wide_heads_and_large_clusters() {
     for (heads, width, cluster_size) in [(1, 64, 24), (2, 32, 8), (3, 33, 7), (16, 24, 8), (2, 16, 1_000)] {
         let on = clustered(1, 150, [16, 12], cluster_size, 6);
         assert_same(&inputs(&on, heads, width, 3, DType::F32), fast(&on), slow(&on), 2e-5);
+        assert_same(&inputs(&on, heads, width, 3, DType::F64), padded(&on), slow_padded(&on), 1e-10);
     }
 }
 
@@ -128,14 +193,40 @@ fn wrong_inputs_are_named() {
     let tensors: Vec<Tensor> =
         inputs(&on, 2, 8, 1, DType::F32).iter().map(|(_, var)| var.as_tensor().detach()).collect();
     let names = ["query", "key_value", "position_weight", "position_bias", "blank_key", "blank_value"];
-    for (place, name) in names.into_iter().enumerate().skip(1) {
+    for (at, name) in names.into_iter().enumerate().skip(1) {
         let mut wrong = tensors.clone();
-        wrong[place] = Tensor::cat(&[&tensors[place], &tensors[place]], D::Minus1).unwrap();
+        wrong[at] = Tensor::cat(&[&tensors[at], &tensors[at]], D::Minus1).unwrap();
         let error = fast(&on)(&wrong).unwrap_err().to_string();
         assert!(error.contains("cluster_attention") && error.contains(name), "{name}: {error}");
         let mut wrong = tensors.clone();
-        wrong[place] = tensors[place].to_dtype(DType::F64).unwrap();
+        wrong[at] = tensors[at].to_dtype(DType::F64).unwrap();
         let error = fast(&on)(&wrong).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains("F64"), "{name}: {error}");
     }
+}
+
+#[test]
+fn clusterings_and_nearest_clusters_that_do_not_fit_are_refused() {
+    let canvas = Canvas::new(8, 8).unwrap();
+    let make = |count: i32, size: usize| {
+        let pos: Vec<[i32; 2]> = (0..count).map(|i| [i % 8, i / 8]).collect();
+        let clusters = cluster(&pos, canvas, &ClusterOptions::new(size)).unwrap();
+        let nearest = nearest_clusters(&pos, &clusters, 2).unwrap();
+        (clusters, nearest)
+    };
+    let (clusters, nearest) = make(24, 8);
+    let refused = |clusters: &[_], nearest: &[_]| {
+        ClusterNeighborhood::from_clusters(clusters, nearest).unwrap_err().to_string()
+    };
+    let two = [clusters.clone(), clusters.clone()];
+    for nearest in [&[nearest.clone()][..], &[nearest.clone(), nearest.clone(), nearest.clone()]] {
+        let error = refused(&two, nearest);
+        assert!(error.contains("2 clusterings"), "{error}");
+    }
+    assert!(refused(&[], &[]).contains("no image"));
+    let (other, other_nearest) = make(16, 8);
+    assert!(refused(&[clusters.clone(), other], &[nearest.clone(), other_nearest]).contains("image 1"));
+    // Nearest clusters of a clustering with more clusters.
+    let (_, finer) = make(24, 2);
+    assert!(refused(&[clusters], &[finer]).contains("has 3 clusters"));
 }

@@ -1,4 +1,4 @@
-//! The operators against golden files of the published reference implementation (`fixtures/ops`), made in float32.
+//! The operators, as users call them, against golden files of the published reference implementation (`fixtures/ops`), made in float32.
 //!
 //! Tolerances: outputs within 1e-5 absolute + 1e-5 relative, a few units in the last place of sums of tens of terms of
 //! order one; gradients within 1e-4 of the largest entry of their tensor, as they sum over all queries of a key in an
@@ -8,9 +8,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use aff_ops::cluster_attention::reference::{LocalAttention, local_attention};
-use aff_ops::weighted_gather::reference::multi_weighted_gather;
-use aff_ops::{Neighborhood, ShepardInterpolation, sine_position_embedding, weighted_gather};
+use aff_geometry::Canvas;
+use aff_ops::{
+    AttentionGeometry, CanvasLookup, ClusterAttention, ClusterNeighborhood, DeformableGather, MergeGeometry,
+    NeighborLists, NeighborhoodMerge, Offset, PaddingSlots, Positions, ShepardInterpolation,
+    sine_position_embedding,
+};
 use candle_core::{DType, Device, Tensor, Var};
 
 const CPU: &Device = &Device::Cpu;
@@ -82,33 +85,65 @@ fn assert_close(name: &str, found: &Tensor, expected: &Tensor, absolute: f32, re
     }
 }
 
+/// Logit of a token that is none of a query's neighbours: its weight vanishes in f32.
+const FAR_BELOW: f64 = -1e4;
+
+/// The file has a bias for every slot, which the operator has not: it computes one from positions. So each head gets a channel more
+/// for every token: the key has 1 in the token's own channel, the query has its bias to that token there. Values and the output
+/// have 0 in these channels, the position weights are 0, and every query sees all tokens.
 fn attention_golden(name: &str) {
     let golden = Golden::open(name);
     let vars = ["q", "k", "v", "bias", "blank_k", "blank_v"].map(|name| (name, golden.var(name)));
     let [q, k, v, bias, blank_k, blank_v] = vars.each_ref().map(|(_, var)| var.as_tensor());
-    let (batch, _, keys, _) = k.dims4().unwrap();
-    let slots = bias.dim(3).unwrap();
-    let neighborhood = Neighborhood::from_indices(batch, keys, slots, golden.indices()).unwrap();
+    let (batch, heads, tokens, width) = q.dims4().unwrap();
+    let wide = width + tokens;
 
-    // A masked slot is one whose logit is lowered by 100: the same as a bias.
-    let masked = golden.tensors.get("neighbor_mask").map(|mask| {
-        let empty = mask.eq(0u8).unwrap().to_dtype(DType::F32).unwrap();
-        (empty * -100.0).unwrap().unsqueeze(1).unwrap()
-    });
-    let biased = match masked {
-        Some(masked) => bias.broadcast_add(&masked).unwrap(),
+    // Scatters the biases of the slots to the tokens: [B,H,Q,M] -> [B,H,Q,N].
+    let slots = bias.dim(3).unwrap();
+    let index = golden.get("neighbor_idx").unsqueeze(1).unwrap();
+    let index = index.broadcast_as((batch, heads, tokens, slots)).unwrap().contiguous().unwrap();
+    // A masked slot is one whose logit is lowered by 100.
+    let biased = match golden.tensors.get("neighbor_mask") {
+        Some(mask) => {
+            let masked = mask.to_dtype(DType::F32).unwrap().affine(100.0, -100.0).unwrap();
+            bias.broadcast_add(&masked.unsqueeze(1).unwrap()).unwrap()
+        }
         None => bias.clone(),
     };
-    let scale = (q.dim(3).unwrap() as f64).powf(-0.5);
-    let inputs = LocalAttention {
-        query: &(q * scale).unwrap(),
-        key: k,
-        value: v,
-        bias: &biased,
-        blank_key: blank_k,
-        blank_value: blank_v,
+    let all = Tensor::zeros((batch, heads, tokens, tokens), DType::F32, CPU).unwrap();
+    let seen = all.scatter_add(&index, &biased.ones_like().unwrap(), 3).unwrap();
+    let unseen = seen.affine(-FAR_BELOW, FAR_BELOW).unwrap();
+    let to_tokens = (all.scatter_add(&index, &biased, 3).unwrap() + unseen).unwrap();
+
+    // The operator scales queries by the square root of the width it sees.
+    let scale = (wide as f64).sqrt();
+    let q = (q * (scale * (width as f64).powf(-0.5))).unwrap();
+    let query = Tensor::cat(&[&q, &(to_tokens * scale).unwrap()], 3).unwrap();
+    let own = Tensor::eye(tokens, DType::F32, CPU).unwrap();
+    let own = own.broadcast_as((batch, heads, tokens, tokens)).unwrap();
+    let key = Tensor::cat(&[k, &own], 3).unwrap();
+    let none = |shape: &[usize]| Tensor::zeros(shape, DType::F32, CPU).unwrap();
+    let value = Tensor::cat(&[v, &none(&[batch, heads, tokens, tokens])], 3).unwrap();
+    let blank = |x: &Tensor| Tensor::cat(&[x, &none(&[heads, tokens])], 1).unwrap().flatten_all().unwrap();
+    let by_token = |x: &Tensor| x.transpose(1, 2).unwrap().contiguous().unwrap();
+    let key_value = Tensor::stack(&[by_token(&key), by_token(&value)], 3).unwrap();
+    let inputs = ClusterAttention {
+        query: &by_token(&query).reshape((batch, tokens, heads * wide)).unwrap(),
+        key_value: &key_value.reshape((batch, tokens, 2 * heads * wide)).unwrap(),
+        position_weight: &none(&[heads, 5]),
+        position_bias: &none(&[heads]),
+        blank_key: &blank(blank_k),
+        blank_value: &blank(blank_v),
     };
-    let out = local_attention(&inputs, &neighborhood).unwrap();
+    let canvas = Canvas::new(tokens as u32, 1).unwrap();
+    let geometry = AttentionGeometry {
+        positions: &Positions::full_grid(batch, canvas),
+        neighborhood: &ClusterNeighborhood::all_keys(batch, tokens, tokens).unwrap(),
+        padding: PaddingSlots::LeftOut,
+    };
+    let out = aff_ops::cluster_attention(&inputs, &geometry).unwrap();
+    let out = out.reshape((batch, tokens, heads, wide)).unwrap().narrow(3, 0, width).unwrap();
+    let out = out.transpose(1, 2).unwrap();
     golden.check(&out, &vars.each_ref().map(|(name, var)| (*name, var)));
 }
 
@@ -122,43 +157,85 @@ fn cluster_attention_masked() {
     attention_golden("cluster_attention_masked");
 }
 
+/// The file has the weights given, where the operator computes them from positions and scores. So each query becomes an image of its
+/// own whose keys are its neighbours and whose scores are the weights of one weight channel, which the norm's bias singles out.
 #[test]
 fn neighborhood_merge() {
+    /// What GELU leaves as it is.
+    const LARGE: f64 = 16.0;
     let golden = Golden::open("neighborhood_merge");
     let (feat, weights) = (golden.var("feat"), golden.var("weights"));
-    let (batch, keys, _) = feat.dims3().unwrap();
-    let slots = weights.dim(2).unwrap();
-    let neighborhood = Neighborhood::from_indices(batch, keys, slots, golden.indices()).unwrap();
-    let out = multi_weighted_gather(&feat, &weights, &neighborhood).unwrap();
+    let (batch, keys, channels) = feat.dims3().unwrap();
+    let (_, queries, slots, width) = weights.dims4().unwrap();
+    let images = batch * queries;
+
+    let first_key = |slot: usize| (slot / (queries * slots) * keys) as u32;
+    let rows = golden.indices().into_iter().enumerate().map(|(slot, key)| first_key(slot) + key);
+    let rows = Tensor::from_iter(rows, CPU).unwrap();
+    let neighbors = feat.reshape((batch * keys, channels)).unwrap().index_select(&rows, 0).unwrap();
+    let neighbors = neighbors.reshape((images, slots, channels)).unwrap();
+    let positions = Positions::full_grid(images, Canvas::new(slots as u32, 1).unwrap());
+    let first: Vec<u32> = vec![0; images];
+    let geometry = MergeGeometry {
+        queries: &positions.select(&first).unwrap(),
+        keys: &positions,
+        neighborhood: &ClusterNeighborhood::all_keys(images, 1, slots).unwrap().into(),
+        offset: Offset::ToNeighbor,
+    };
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, CPU).unwrap();
+    let mut out = zeros(&[images, 1, width * channels]);
+    for channel in 0..width {
+        let score = weights.narrow(3, channel, 1).unwrap().reshape((images, slots)).unwrap();
+        let bias: Vec<f32> = (0..width).map(|w| if w == channel { LARGE as f32 } else { 0.0 }).collect();
+        let inputs = NeighborhoodMerge {
+            feat: &neighbors,
+            score: Some(&(score * LARGE.recip()).unwrap()),
+            linear_weight: &zeros(&[width, 5]),
+            linear_bias: &zeros(&[width]),
+            norm_weight: &zeros(&[width]),
+            norm_bias: &Tensor::new(bias, CPU).unwrap(),
+        };
+        out = (out + aff_ops::neighborhood_merge(&inputs, &geometry).unwrap()).unwrap();
+    }
+    let out = out.reshape((batch, queries, width, channels)).unwrap();
     golden.check(&out, &[("feat", &feat), ("weights", &weights)]);
 }
 
 #[test]
-fn weighted_gather_of_four() {
+fn weighted_gather() {
     let golden = Golden::open("weighted_gather");
     let (feat, weights) = (golden.var("feat"), golden.var("weights"));
     let (batch, keys, _) = feat.dims3().unwrap();
-    let neighborhood = Neighborhood::from_indices(batch, keys, 4, golden.indices()).unwrap();
-    let out = weighted_gather(&feat, &weights, &neighborhood).unwrap();
+    let neighbors = NeighborLists::from_indices(batch, keys, 4, golden.indices()).unwrap();
+    let out = aff_ops::weighted_gather(&feat, &weights, &neighbors).unwrap();
     golden.check(&out, &[("feat", &feat), ("weights", &weights)]);
 }
 
-/// The golden file has the heads of an image as images of their own and the interpolation weights given.
+/// The file has the heads of an image as images of their own and the interpolation weights given. A location on a token reads just
+/// that token where one nearest is looked up, so that each neighbour of a sampled location becomes a location of its own.
 #[test]
 fn deformable_gather() {
     let golden = Golden::open("deformable_gather");
     let (value, attention) = (golden.var("value"), golden.var("attention"));
     let interpolation = golden.var("interp_weights");
     let (batch, queries, points, neighbors) = interpolation.dims4().unwrap();
-    let keys = value.dim(1).unwrap();
+    let (_, tokens, _) = value.dims3().unwrap();
     let slots = points * neighbors;
-    let neighborhood = Neighborhood::from_indices(batch, keys, slots, golden.indices()).unwrap();
     let weights = interpolation
         .broadcast_mul(&attention.unsqueeze(3).unwrap())
         .unwrap()
-        .reshape((batch, queries, slots))
+        .reshape((batch, queries, 1, 1, slots))
         .unwrap();
-    let out = weighted_gather(&value, &weights, &neighborhood).unwrap();
+    let level =
+        CanvasLookup::new(&Positions::full_grid(batch, Canvas::new(tokens as u32, 1).unwrap()), 1).unwrap();
+    let locations: Vec<f32> = golden.indices().into_iter().flat_map(|token| [token as f32, 0.0]).collect();
+    let inputs = DeformableGather {
+        value: &value,
+        locations: &Tensor::from_vec(locations, (batch, queries, 1, 1, slots, 2), CPU).unwrap(),
+        weights: &weights,
+        power: &Tensor::new(&[3_f32], CPU).unwrap(),
+    };
+    let out = aff_ops::deformable_gather(&inputs, &[level]).unwrap();
     golden.check(&out, &[("value", &value), ("attention", &attention), ("interp_weights", &interpolation)]);
 }
 
@@ -168,7 +245,7 @@ fn shepard_upsample() {
     let (points, queries) = (golden.positions("database"), golden.positions("query"));
     let points: Vec<&[[f32; 2]]> = points.iter().map(Vec::as_slice).collect();
     let queries: Vec<&[[f32; 2]]> = queries.iter().map(Vec::as_slice).collect();
-    let shepard = ShepardInterpolation::new(&points, &queries, 4, 3.0, (DType::F32, CPU)).unwrap();
+    let shepard = ShepardInterpolation::new(&points, &queries, 4, 3.0, golden.get("feat")).unwrap();
     let out = shepard.interpolate(golden.get("feat")).unwrap();
     assert_close("out", &out, golden.get("out"), 1e-5, 1e-5);
 }
@@ -184,7 +261,7 @@ fn sine_embedding() {
     let largest = [max(0), max(1)];
     positions.iter_mut().for_each(|image| image.push(largest));
     let images: Vec<&[[f32; 2]]> = positions.iter().map(Vec::as_slice).collect();
-    let out = sine_position_embedding(&images, 64, (DType::F32, CPU)).unwrap();
+    let out = sine_position_embedding(&images, 64, golden.get("out")).unwrap();
     let out = out.narrow(1, 0, tokens).unwrap();
     assert_close("out", &out, golden.get("out"), 1e-5, 1e-5);
 }

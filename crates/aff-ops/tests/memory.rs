@@ -3,7 +3,7 @@
 
 mod common;
 
-use aff_ops::{ClusterAttention, cluster_attention};
+use aff_ops::{AttentionGeometry, ClusterAttention, PaddingSlots, cluster_attention};
 use candle_core::DType;
 use common::{clustered, random};
 use peak_alloc::PeakAlloc;
@@ -28,7 +28,12 @@ fn attention_takes_less_than_three_times_its_output() {
     rayon::join(|| (), || ());
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
-    let out = cluster_attention(&inputs, &on.positions, &on.neighborhood).unwrap();
+    let geometry = AttentionGeometry {
+        positions: &on.positions,
+        neighborhood: &on.neighborhood,
+        padding: PaddingSlots::LeftOut,
+    };
+    let out = cluster_attention(&inputs, &geometry).unwrap();
     let extra = ALLOCATOR.peak_usage() - before;
     let output = out.elem_count() * size_of::<f32>();
     assert!(extra < 3 * output, "{extra} bytes for an output of {output}");

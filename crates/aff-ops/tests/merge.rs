@@ -3,12 +3,30 @@
 
 mod common;
 
-use aff_ops::neighborhood_merge::{MergeGeometry, NeighborhoodMerge, neighborhood_merge, reference};
-use aff_ops::weighted_gather::reference::multi_weighted_gather;
-use aff_ops::{Neighborhood, Offset, Positions, weighted_gather};
+use aff_geometry::k_nearest;
+use aff_ops::{
+    MergeGeometry, NeighborLists, Neighborhood, NeighborhoodMerge, Offset, Positions, neighborhood_merge,
+    weighted_gather,
+};
 use candle_core::{DType, Result, Tensor, Var};
-use common::{Clustered, any_clustered, assert_finite_differences, assert_same, clustered, on_threads, vars};
+use common::{
+    Clustered, all_keys, any_clustered, assert_finite_differences, assert_same, clustered, on_threads, vars,
+};
 use proptest::prelude::*;
+
+/// Where neighbours come from.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Clusters,
+    All,
+    Lists,
+}
+
+fn nearest(keys: &Positions, queries: &Positions, k: usize) -> NeighborLists {
+    let images = keys.images().zip(queries.images());
+    let nearest: Vec<_> = images.map(|(keys, queries)| k_nearest(keys, queries, k).unwrap()).collect();
+    NeighborLists::from_nearest_points(keys.tokens(), &nearest).unwrap()
+}
 
 /// Every third token merges its neighbours.
 struct Merge {
@@ -19,16 +37,16 @@ struct Merge {
 }
 
 impl Merge {
-    fn new(on: &Clustered, all: bool, offset: Offset) -> Self {
+    fn new(on: &Clustered, kind: Kind, offset: Offset) -> Self {
         let (batch, tokens) = (on.positions.batch(), on.positions.tokens());
         let kept: Vec<u32> = (0..batch).flat_map(|_| (0..tokens as u32).step_by(3)).collect();
-        let whole = if all { Neighborhood::global(batch, tokens, tokens) } else { on.neighborhood.clone() };
-        Self {
-            queries: on.positions.select(&kept).unwrap(),
-            keys: on.positions.clone(),
-            neighborhood: whole.select_queries(&kept).unwrap(),
-            offset,
-        }
+        let queries = on.positions.select(&kept).unwrap();
+        let neighborhood = match kind {
+            Kind::Clusters => on.neighborhood.select_queries(&kept).unwrap().into(),
+            Kind::All => all_keys(on).neighborhood.select_queries(&kept).unwrap().into(),
+            Kind::Lists => nearest(&on.positions, &queries, 9).into(),
+        };
+        Self { queries, keys: on.positions.clone(), neighborhood, offset }
     }
 
     fn geometry(&self) -> MergeGeometry<'_> {
@@ -54,7 +72,7 @@ impl Merge {
     }
 
     fn slow(&self) -> impl Fn(&[Tensor]) -> Result<Tensor> {
-        |inputs| reference::neighborhood_merge(&named(inputs), &self.geometry())
+        |inputs| neighborhood_merge::reference::neighborhood_merge(&named(inputs), &self.geometry())
     }
 }
 
@@ -74,23 +92,24 @@ proptest! {
 
     #[test]
     fn merging_equals_the_twin(
-        on in any_clustered(), channels in 1..40_usize, weights in 1..6_usize, seed: u64, all: bool, back: bool,
+        on in any_clustered(), channels in 1..40_usize, weights in 1..6_usize, seed: u64, back: bool,
+        kind in prop_oneof![Just(Kind::Clusters), Just(Kind::All), Just(Kind::Lists)],
     ) {
-        let merge = Merge::new(&on, all, if back { Offset::ToQuery } else { Offset::ToNeighbor });
-        // The twin's position features are f32 in any case. The layer norm over a few numbers, which may be nearly equal,
-        // magnifies that.
-        assert_same(&merge.inputs(channels, weights, seed, DType::F64), merge.fast(), merge.slow(), 1e-4);
+        let merge = Merge::new(&on, kind, if back { Offset::ToQuery } else { Offset::ToNeighbor });
+        // The layer norm over a few numbers, which may be nearly equal, magnifies the rounding.
+        assert_same(&merge.inputs(channels, weights, seed, DType::F64), merge.fast(), merge.slow(), 1e-8);
     }
 
     #[test]
-    fn weighted_sums_equal_the_twin(on in any_clustered(), channels in 1..80_usize, seed: u64) {
+    fn weighted_sums_equal_the_twin(on in any_clustered(), k in 1..12_usize, channels in 1..80_usize, seed: u64) {
         let (batch, tokens) = (on.positions.batch(), on.positions.tokens());
+        let neighbors = nearest(&on.positions, &on.positions, k);
         let shapes = [
             ("feat", vec![batch, tokens, channels]),
-            ("weights", vec![batch, tokens, on.neighborhood.slots()]),
+            ("weights", vec![batch, tokens, neighbors.per_query()]),
         ];
-        let fast = |t: &[Tensor]| weighted_gather(&t[0], &t[1], &on.neighborhood);
-        let slow = |t: &[Tensor]| multi_weighted_gather(&t[0], &t[1].unsqueeze(3)?, &on.neighborhood)?.squeeze(2);
+        let fast = |t: &[Tensor]| weighted_gather(&t[0], &t[1], &neighbors);
+        let slow = |t: &[Tensor]| weighted_gather::reference::weighted_gather(&t[0], &t[1], &neighbors);
         assert_same(&vars(&shapes, seed, DType::F32), fast, slow, 1e-5);
         assert_same(&vars(&shapes, seed, DType::F64), fast, slow, 1e-12);
     }
@@ -99,27 +118,27 @@ proptest! {
 #[test]
 fn merging_at_the_width_of_the_network_equals_the_twin_in_f32() {
     for (channels, cluster_size) in [(32, 8), (40, 8), (128, 24)] {
-        let merge = Merge::new(&clustered(2, 190, [16, 12], cluster_size, 6), false, Offset::ToNeighbor);
+        let merge =
+            Merge::new(&clustered(2, 190, [16, 12], cluster_size, 6), Kind::Clusters, Offset::ToNeighbor);
         assert_same(&merge.inputs(channels, 4, 7, DType::F32), merge.fast(), merge.slow(), 2e-4);
     }
 }
 
 #[test]
 fn gradients_equal_finite_differences() {
-    for all in [false, true] {
-        let merge = Merge::new(&clustered(2, 21, [6, 5], 4, 2), all, Offset::ToNeighbor);
+    for kind in [Kind::Clusters, Kind::All, Kind::Lists] {
+        let merge = Merge::new(&clustered(2, 21, [6, 5], 4, 2), kind, Offset::ToNeighbor);
         assert_finite_differences(&merge.inputs(5, 4, 11, DType::F64), merge.fast());
     }
     let on = clustered(2, 21, [6, 5], 4, 2);
-    let shapes = [("feat", vec![2, 21, 3]), ("weights", vec![2, 21, on.neighborhood.slots()])];
-    assert_finite_differences(&vars(&shapes, 3, DType::F64), |t| {
-        weighted_gather(&t[0], &t[1], &on.neighborhood)
-    });
+    let neighbors = nearest(&on.positions, &on.positions, 4);
+    let shapes = [("feat", vec![2, 21, 3]), ("weights", vec![2, 21, 4])];
+    assert_finite_differences(&vars(&shapes, 3, DType::F64), |t| weighted_gather(&t[0], &t[1], &neighbors));
 }
 
 #[test]
 fn without_scores_they_are_one() {
-    let merge = Merge::new(&clustered(1, 60, [8, 8], 8, 3), false, Offset::ToQuery);
+    let merge = Merge::new(&clustered(1, 60, [8, 8], 8, 3), Kind::Clusters, Offset::ToQuery);
     let inputs = merge.inputs(8, 4, 2, DType::F32);
     let mut inputs: Vec<Tensor> = inputs.iter().map(|(_, var)| var.as_tensor().detach()).collect();
     inputs[1] = inputs[1].ones_like().unwrap();
@@ -131,7 +150,7 @@ fn without_scores_they_are_one() {
 
 #[test]
 fn threads_change_nothing() {
-    let merge = Merge::new(&clustered(2, 900, [40, 40], 8, 6), false, Offset::ToNeighbor);
+    let merge = Merge::new(&clustered(2, 900, [40, 40], 8, 6), Kind::Clusters, Offset::ToNeighbor);
     let vars = merge.inputs(48, 4, 3, DType::F32);
     let tensors: Vec<Tensor> = vars.iter().map(|(_, var)| var.as_tensor().clone()).collect();
     let runs = on_threads(|| {

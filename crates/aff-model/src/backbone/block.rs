@@ -111,6 +111,6 @@ impl Attention {
             blank_key: &self.blank_key,
             blank_value: &self.blank_value,
         };
-        self.proj.forward(&cluster_attention(&inputs, geometry.positions(), geometry.neighborhood())?)
+        self.proj.forward(&cluster_attention(&inputs, &geometry.attention())?)
     }
 }

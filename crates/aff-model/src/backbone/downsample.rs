@@ -61,7 +61,7 @@ impl Downsample {
         let merge = MergeGeometry {
             queries: &pos,
             keys: geometry.positions(),
-            neighborhood: &geometry.neighborhood().select_queries(&kept)?,
+            neighborhood: &geometry.neighborhood().select_queries(&kept)?.into(),
             offset: Offset::ToNeighbor,
         };
         let merged = self.merge.forward(feat, Some(&scores), &merge)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aff_geometry::{ClusterOptions, clusters_per_neighborhood};
-use aff_ops::{Neighborhood, Positions};
+use aff_ops::{AttentionGeometry, ClusterNeighborhood, PaddingSlots, Positions};
 use candle_core::{Error, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -70,14 +70,14 @@ pub(super) struct StageGeometry {
     /// Token of the input at each place, `[B*N]`; `None` where the order is that of the input.
     order: Option<Vec<u32>>,
     positions: Arc<Positions>,
-    neighborhood: Neighborhood,
+    neighborhood: ClusterNeighborhood,
 }
 
 impl StageGeometry {
     fn new(pos: &Arc<Positions>, cluster_size: usize, neighborhood_size: usize) -> Result<Self> {
         let (batch, tokens) = (pos.batch(), pos.tokens());
         if neighborhood_size >= tokens {
-            let neighborhood = Neighborhood::global(batch, tokens, tokens);
+            let neighborhood = ClusterNeighborhood::all_keys(batch, tokens, tokens)?;
             return Ok(Self { order: None, positions: Arc::clone(pos), neighborhood });
         }
         let images: Vec<_> = pos.images().collect();
@@ -94,7 +94,7 @@ impl StageGeometry {
             })
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(Error::wrap)?;
-        let neighborhood = Neighborhood::from_clusters(&clusters, &nearest)?;
+        let neighborhood = ClusterNeighborhood::from_clusters(&clusters, &nearest)?;
         Ok(Self { order: Some(order), positions: Arc::new(positions), neighborhood })
     }
 
@@ -109,8 +109,17 @@ impl StageGeometry {
     }
 
     /// The neighbours of every token, all in the order of the stage.
-    pub(super) fn neighborhood(&self) -> &Neighborhood {
+    pub(super) fn neighborhood(&self) -> &ClusterNeighborhood {
         &self.neighborhood
+    }
+
+    /// What attention needs of this.
+    pub(super) fn attention(&self) -> AttentionGeometry<'_> {
+        AttentionGeometry {
+            positions: &self.positions,
+            neighborhood: &self.neighborhood,
+            padding: PaddingSlots::LeftOut,
+        }
     }
 
     /// Brings `[B,N,C]` from the order of the input to that of the stage.

@@ -130,7 +130,7 @@ impl Mask2FormerDecoder {
             let value = level.feat.broadcast_add(&self.level_embed.get(index)?)?;
             let images: Vec<_> = level.pos.images().collect();
             let width = self.level_embed.dim(1)?;
-            let sine = sine_position_embedding(&images, width, (value.dtype(), value.device()))?;
+            let sine = sine_position_embedding(&images, width, &value)?;
             Ok(Memory { key: (&value + sine)?, value })
         };
         levels.iter().enumerate().map(memory).collect()

@@ -5,7 +5,7 @@ mod deformable_attention;
 
 use aff_geometry::k_nearest;
 use aff_ops::neighborhood_merge::MergeGeometry;
-use aff_ops::{CanvasLookup, Neighborhood, Offset, ShepardInterpolation, sine_position_embedding};
+use aff_ops::{CanvasLookup, NeighborLists, Offset, ShepardInterpolation, sine_position_embedding};
 use candle_core::{Error, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -96,7 +96,7 @@ impl PixelDecoder {
         for (level, (stage, projection)) in stages.iter().rev().zip(&self.input_proj).enumerate() {
             let feat = projection.forward(&stage.feat)?;
             let images: Vec<_> = stage.pos.images().collect();
-            let sine = sine_position_embedding(&images, self.hidden, (feat.dtype(), feat.device()))?;
+            let sine = sine_position_embedding(&images, self.hidden, &feat)?;
             embeddings.push(sine.broadcast_add(&self.level_embed.get(level)?)?);
             lookups.push(CanvasLookup::new(&stage.pos, SHEPARD_NEIGHBORS)?);
             feats.push(feat);
@@ -117,11 +117,10 @@ impl PixelDecoder {
 
     /// Mask features on the tokens of res2, from those and from the finest attended level.
     fn refine(&self, res2: &Tokens, res3: &Tokens) -> Result<Tokens> {
-        let place = (res2.feat.dtype(), res2.feat.device());
         let points: Vec<_> = res3.pos.images().collect();
         let queries: Vec<_> = res2.pos.images().collect();
         let upsampling =
-            ShepardInterpolation::new(&points, &queries, SHEPARD_NEIGHBORS, UPSAMPLING_POWER, place)?;
+            ShepardInterpolation::new(&points, &queries, SHEPARD_NEIGHBORS, UPSAMPLING_POWER, &res2.feat)?;
         let feat = (self.adapter.forward(&res2.feat)? + upsampling.interpolate(&res3.feat)?)?;
 
         let nearest = queries
@@ -132,7 +131,7 @@ impl PixelDecoder {
         let geometry = MergeGeometry {
             queries: &res2.pos,
             keys: &res2.pos,
-            neighborhood: &Neighborhood::from_nearest_points(res2.count(), &nearest)?,
+            neighborhood: &NeighborLists::from_nearest_points(res2.count(), &nearest)?.into(),
             offset: Offset::ToQuery,
         };
         let refined = self.fine_norm.forward(&self.fine.forward(&feat, None, &geometry)?)?.relu()?;

@@ -12,11 +12,10 @@
 
 use rayon::prelude::*;
 
-use super::Sizes;
 use super::blocks::{Blocks, pack, pack_positions};
 use super::cpu::{Inputs, Shared, View, lane_products, weighted_rows};
+use super::{AttentionGeometry, Sizes};
 use crate::simd::{Kernel, LANES, Real, Simd, add_scaled, dot, sum};
-use crate::{Neighborhood, Positions};
 
 /// Gradients in the shapes of the inputs.
 pub(super) struct Gradients<T> {
@@ -26,21 +25,20 @@ pub(super) struct Gradients<T> {
     pub(super) parameters: Vec<T>,
 }
 
-/// `None` where neighbours are listed one by one.
 pub(super) fn backward<T: Real>(
     inputs: Inputs<'_, T>,
     sizes: Sizes,
-    (positions, neighborhood): (&Positions, &Neighborhood),
+    geometry: AttentionGeometry<'_>,
     out: &[T],
     grad: &[T],
-) -> Option<Gradients<T>> {
+) -> Gradients<T> {
     let Sizes { batch, tokens, channels, heads } = sizes;
     let width = channels / heads;
-    let blocks = Blocks::new(neighborhood)?;
+    let (blocks, positions) = (Blocks::new(geometry), geometry.positions);
     let keys = pack(inputs.key_value, 0, sizes, &blocks);
     let values = pack(inputs.key_value, 1, sizes, &blocks);
-    let places = pack_positions(positions, &blocks);
-    let shared = Shared { inputs, sizes, positions, blocks, keys: &keys, places: &places };
+    let key_positions = pack_positions(positions, &blocks);
+    let shared = Shared { inputs, sizes, positions, blocks, keys: &keys, key_positions: &key_positions };
 
     let tasks: Vec<HeadGradients<T>> = (0..batch * heads)
         .into_par_iter()
@@ -81,7 +79,7 @@ pub(super) fn backward<T: Real>(
             parameters[start..].iter_mut().zip(part).for_each(|(total, &part)| *total += part);
         }
     }
-    Some(Gradients { query, key_value, parameters })
+    Gradients { query, key_value, parameters }
 }
 
 /// What a head of an image adds.

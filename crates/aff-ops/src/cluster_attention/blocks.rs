@@ -2,14 +2,17 @@
 
 use rayon::prelude::*;
 
-use super::Sizes;
-use crate::neighborhood::KeyRuns;
+use super::{AttentionGeometry, PaddingSlots, Sizes};
+use crate::Positions;
+use crate::points::KeyRuns;
 use crate::simd::{LANES, Real};
-use crate::{Neighborhood, Positions};
 
 /// How the keys of an image divide into blocks, and which blocks a query sees.
 ///
-/// A cluster fills whole blocks, the last of them perhaps in part. In a global neighbourhood all keys are one cluster.
+/// A cluster fills whole blocks, the last of them perhaps in part. Where all keys are seen they are one cluster.
+///
+/// [`PaddingSlots::FirstToken`] gives all p missing slots of the last cluster the same logit and the same value, so that they count
+/// as one slot whose logit is greater by ln p. That slot is a block of its own, behind those of the clusters.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks<'a> {
     keys: usize,
@@ -17,43 +20,66 @@ pub(super) struct Blocks<'a> {
     blocks_per_cluster: usize,
     clusters: usize,
     runs: KeyRuns<'a>,
+    /// What is added to the logit of the padding slots that count as one; `None` where there are none.
+    padding: Option<f64>,
 }
 
+/// What the published networks add to the logit of a padding slot.
+pub(super) const PADDING_LOGIT: f64 = -100.0;
+
 impl<'a> Blocks<'a> {
-    /// `None` where neighbours are listed one by one.
-    pub(super) fn new(neighborhood: &'a Neighborhood) -> Option<Self> {
-        let runs = neighborhood.key_runs()?;
+    pub(super) fn new(geometry: AttentionGeometry<'a>) -> Self {
+        let AttentionGeometry { neighborhood, padding, .. } = geometry;
+        let runs = neighborhood.key_runs();
         let keys = neighborhood.keys();
         let cluster_size = match runs {
             KeyRuns::All => keys,
             // A cluster may be configured larger than all tokens are.
             KeyRuns::Clusters { cluster_size, .. } => cluster_size.min(keys),
         };
-        Some(Self {
+        Self {
             keys,
             cluster_size,
             blocks_per_cluster: cluster_size.div_ceil(LANES),
             clusters: keys.div_ceil(cluster_size.max(1)),
             runs,
-        })
+            padding: match (padding, neighborhood.missing_slots()) {
+                (PaddingSlots::LeftOut, _) | (_, 0) => None,
+                (PaddingSlots::FirstToken, missing) => Some(PADDING_LOGIT + (missing as f64).ln()),
+            },
+        }
+    }
+
+    /// Blocks of the clusters of an image; the padding's, if there is one, has this number.
+    fn of_clusters(&self) -> usize {
+        self.clusters * self.blocks_per_cluster
     }
 
     /// Blocks of an image.
     pub(super) fn count(&self) -> usize {
-        self.clusters * self.blocks_per_cluster
+        self.of_clusters() + usize::from(self.padding.is_some())
     }
 
-    /// Blocks that every query sees.
+    /// Blocks that a query sees, at most.
     pub(super) fn per_query(&self) -> usize {
         match self.runs {
             KeyRuns::All => self.count(),
-            KeyRuns::Clusters { per_query, .. } => per_query * self.blocks_per_cluster,
+            KeyRuns::Clusters { per_query, .. } => per_query * self.blocks_per_cluster + 1,
         }
+    }
+
+    /// What is added to the logit of a block of padding; `None` for others.
+    #[inline(always)]
+    pub(super) fn logit_shift(&self, block: usize) -> Option<f64> {
+        self.padding.filter(|_| block == self.of_clusters())
     }
 
     /// First key of a block, and how many it has.
     #[inline(always)]
     pub(super) fn keys(&self, block: usize) -> (usize, usize) {
+        if block == self.of_clusters() {
+            return (0, 1);
+        }
         let (cluster, part) = (block / self.blocks_per_cluster, block % self.blocks_per_cluster);
         let start = cluster * self.cluster_size + part * LANES;
         let end = ((cluster + 1) * self.cluster_size).min(self.keys);
@@ -68,10 +94,14 @@ impl<'a> Blocks<'a> {
             KeyRuns::All => blocks.extend(0..self.count() as u32),
             KeyRuns::Clusters { per_query, nearest, .. } => {
                 let each = self.blocks_per_cluster as u32;
-                for &cluster in &nearest[row * per_query..(row + 1) * per_query] {
+                let nearest = &nearest[row * per_query..(row + 1) * per_query];
+                for &cluster in nearest {
                     blocks.extend(cluster * each..(cluster + 1) * each);
                 }
                 blocks.retain(|&block| self.keys(block as usize).1 > 0);
+                if self.padding.is_some() && nearest.contains(&(self.clusters as u32 - 1)) {
+                    blocks.push(self.of_clusters() as u32);
+                }
             }
         }
     }

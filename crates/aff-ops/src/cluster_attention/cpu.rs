@@ -5,12 +5,12 @@
 
 use rayon::prelude::*;
 
-use super::Sizes;
 use super::blocks::{Blocks, pack, pack_positions};
+use super::{AttentionGeometry, Sizes};
+use crate::Positions;
 use crate::host::ROWS;
-use crate::relative::feature_lanes;
+use crate::points::feature_lanes;
 use crate::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
-use crate::{Neighborhood, Positions};
 
 /// The inputs as slices.
 #[derive(Clone, Copy)]
@@ -54,27 +54,26 @@ pub(super) struct Shared<'a, T> {
     /// `[B, blocks, H, D, LANES]`
     pub(super) keys: &'a [T],
     /// `[B, blocks][2][LANES]`
-    pub(super) places: &'a [[[T; LANES]; 2]],
+    pub(super) key_positions: &'a [[[T; LANES]; 2]],
 }
 
-/// `[B,N,C]`, or `None` where neighbours are listed one by one.
+/// `[B,N,C]`
 pub(super) fn forward<T: Real>(
     inputs: Inputs<'_, T>,
     sizes: Sizes,
-    positions: &Positions,
-    neighborhood: &Neighborhood,
-) -> Option<Vec<T>> {
-    let blocks = Blocks::new(neighborhood)?;
+    geometry: AttentionGeometry<'_>,
+) -> Vec<T> {
+    let (blocks, positions) = (Blocks::new(geometry), geometry.positions);
     let keys = pack(inputs.key_value, 0, sizes, &blocks);
-    let places = pack_positions(positions, &blocks);
-    let shared = Shared { inputs, sizes, positions, blocks, keys: &keys, places: &places };
+    let key_positions = pack_positions(positions, &blocks);
+    let shared = Shared { inputs, sizes, positions, blocks, keys: &keys, key_positions: &key_positions };
     let mut out = vec![T::zero(); inputs.query.len()];
     if !out.is_empty() {
         out.par_chunks_mut(ROWS * sizes.channels).enumerate().for_each(|(chunk, out)| {
             T::dispatch(Forward { shared, first: chunk * ROWS, out });
         });
     }
-    Some(out)
+    out
 }
 
 /// What one query sees: kept between queries to save allocations.
@@ -111,11 +110,11 @@ impl<T: Real> View<T> {
     #[inline(always)]
     pub(super) fn look<S: Simd<T>>(&mut self, simd: S, shared: &Shared<'_, T>, row: usize) {
         shared.blocks.of_query(row, &mut self.blocks);
-        let places = &shared.places[row / shared.sizes.tokens * shared.blocks.count()..];
+        let key_positions = &shared.key_positions[row / shared.sizes.tokens * shared.blocks.count()..];
         let [x, y] = shared.positions.as_slice()[row].map(|c| simd.splat(T::of(f64::from(c))));
         self.features.iter_mut().for_each(Vec::clear);
         for &block in &self.blocks {
-            let [key_x, key_y] = &places[block as usize];
+            let [key_x, key_y] = &key_positions[block as usize];
             let dx = simd.sub(simd.vector(*key_x), x);
             let dy = simd.sub(simd.vector(*key_y), y);
             for (slots, feature) in self.features.iter_mut().zip(feature_lanes(simd, dx, dy)) {
@@ -199,6 +198,9 @@ impl<T: Real> View<T> {
         for (block, logits) in blocks.into_iter().zip(products) {
             let mut logits = simd.array(logits);
             let (_, count) = shared.blocks.keys(block);
+            if let Some(shift) = shared.blocks.logit_shift(block) {
+                logits[0] += T::of(shift);
+            }
             logits[count..].fill(T::neg_infinity());
             self.logits.push(logits);
         }
@@ -258,12 +260,12 @@ pub(super) fn weighted_rows<T: Real, S: Simd<T>>(
         at += now.len() * LANES;
         whole = later;
     }
-    for (place, out) in rest.iter_mut().enumerate() {
+    for (channel, out) in rest.iter_mut().enumerate() {
         *out = T::zero();
         for (&block, weights) in view.blocks.iter().zip(&view.logits) {
             let (start, count) = blocks.keys(block as usize);
             for (lane, &weight) in weights[..count].iter().enumerate() {
-                *out += weight * rows[(start + lane) * stride + at + place];
+                *out += weight * rows[(start + lane) * stride + at + channel];
             }
         }
     }
@@ -330,8 +332,8 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
             let key_value = &shared.inputs.key_value[row / tokens * tokens * 2 * channels..];
             for (head, out) in out.chunks_exact_mut(width).enumerate() {
                 let blank = view.attend(simd, shared, row, head);
-                let place = (2 * channels, (2 * head + 1) * width);
-                weighted_rows(simd, &view, &shared.blocks, key_value, place, out);
+                let values = (2 * channels, (2 * head + 1) * width);
+                weighted_rows(simd, &view, &shared.blocks, key_value, values, out);
                 let blank_value = &shared.inputs.parameters.blank_value[head * width..][..width];
                 let inverse = blank.total.recip();
                 for (out, &value) in out.iter_mut().zip(blank_value) {

@@ -10,6 +10,8 @@
 //!
 //! where the softmax runs over the neighbours and the blank token, whose value is `blank_v`. The blank token lets a head
 //! attend to nothing.
+//!
+//! The last cluster may have fewer members than the others. What its missing slots are is a setting, [`PaddingSlots`].
 
 mod backward;
 mod blocks;
@@ -20,7 +22,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::host::{self, by_type};
-use crate::{Neighborhood, Positions, shape};
+use crate::{ClusterNeighborhood, Positions, shape};
 use cpu::{Inputs, Parameters};
 
 /// What cluster attention computes from; see [`cluster_attention`](fn@cluster_attention).
@@ -40,6 +42,31 @@ pub struct ClusterAttention<'a> {
     pub blank_value: &'a Tensor,
 }
 
+/// What the slots that the last cluster lacks are to a query that has it among its nearest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PaddingSlots {
+    /// Nothing: the softmax runs over the members alone.
+    #[default]
+    LeftOut,
+    /// Each has the key, the value and the position of the image's first token, and its logit minus 100. Far from that token the
+    /// position term may exceed 100, and the slots win. The published networks are computed so.
+    FirstToken,
+}
+
+/// Where the tokens of an attention are and who neighbours whom: made once for a stage, borrowed by all its blocks.
+///
+/// Positions and the keys of the neighbourhood are in the order of the tokens; for [`ClusterNeighborhood::from_clusters`]
+/// that is the sorted order of the clusters.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionGeometry<'a> {
+    /// Positions of the N tokens.
+    pub positions: &'a Positions,
+    /// Which of them a token attends to.
+    pub neighborhood: &'a ClusterNeighborhood,
+    /// What the missing members of the last cluster are.
+    pub padding: PaddingSlots,
+}
+
 /// Sizes of an attention, once its inputs are checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
@@ -50,8 +77,9 @@ pub(crate) struct Sizes {
 }
 
 impl ClusterAttention<'_> {
-    fn sizes(&self, positions: &Positions, neighborhood: &Neighborhood) -> Result<Sizes> {
+    fn sizes(&self, geometry: &AttentionGeometry<'_>) -> Result<Sizes> {
         const OPERATOR: &str = "cluster_attention";
+        let AttentionGeometry { positions, neighborhood, .. } = geometry;
         let (batch, tokens, channels) = shape::dims3(OPERATOR, "query", self.query, "[B,N,C]")?;
         let Some(&heads) = self.position_weight.dims().first() else {
             bail!("{OPERATOR}: `position_weight` is a scalar; expected [H,5]")
@@ -80,12 +108,11 @@ impl ClusterAttention<'_> {
 
 /// Attention of every token to its neighbours and to a blank token; see the [module](self) for the equation.
 ///
-/// Tokens, their positions and the keys of the neighbourhood are in the same order; for
-/// [`Neighborhood::from_clusters`] that is the sorted order of the clusters.
-///
 /// ```
 /// use aff_geometry::Canvas;
-/// use aff_ops::{ClusterAttention, Neighborhood, Positions, cluster_attention};
+/// use aff_ops::{
+///     AttentionGeometry, ClusterAttention, ClusterNeighborhood, PaddingSlots, Positions, cluster_attention,
+/// };
 /// use candle_core::{DType, Device, Tensor};
 ///
 /// let cpu = &Device::Cpu;
@@ -100,7 +127,12 @@ impl ClusterAttention<'_> {
 ///     blank_key: &zeros(&[1])?,
 ///     blank_value: &Tensor::new(&[2f32], cpu)?,
 /// };
-/// let out = cluster_attention(&inputs, &positions, &Neighborhood::global(1, 3, 3))?;
+/// let geometry = AttentionGeometry {
+///     positions: &positions,
+///     neighborhood: &ClusterNeighborhood::all_keys(1, 3, 3)?,
+///     padding: PaddingSlots::LeftOut,
+/// };
+/// let out = cluster_attention(&inputs, &geometry)?;
 /// assert_eq!(out.flatten_all()?.to_vec1::<f32>()?, [5., 5., 5.]);
 /// # candle_core::Result::Ok(())
 /// ```
@@ -110,12 +142,8 @@ impl ClusterAttention<'_> {
 ///
 /// # Errors
 /// If a shape differs from these, or positions or neighbourhood are not of the same B and N.
-pub fn cluster_attention(
-    inputs: &ClusterAttention<'_>,
-    positions: &Positions,
-    neighborhood: &Neighborhood,
-) -> Result<Tensor> {
-    let sizes = inputs.sizes(positions, neighborhood)?;
+pub fn cluster_attention(inputs: &ClusterAttention<'_>, geometry: &AttentionGeometry<'_>) -> Result<Tensor> {
+    let sizes = inputs.sizes(geometry)?;
     let named = [
         ("query", inputs.query),
         ("key_value", inputs.key_value),
@@ -125,9 +153,6 @@ pub fn cluster_attention(
         ("blank_value", inputs.blank_value),
     ];
     host::check_types("cluster_attention", &named)?;
-    if neighborhood.key_runs().is_none() || sizes.tokens == 0 {
-        return reference::forward(inputs, sizes, positions, neighborhood);
-    }
     let parameters = [inputs.position_weight, inputs.position_bias, inputs.blank_key, inputs.blank_value];
     let parameters: Vec<Tensor> =
         parameters.iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
@@ -136,7 +161,12 @@ pub fn cluster_attention(
         &host::prepared(inputs.key_value)?,
         &host::prepared(&Tensor::cat(&parameters, 0)?)?,
     ];
-    let operator = Operator { sizes, positions: positions.clone(), neighborhood: neighborhood.clone() };
+    let operator = Operator {
+        sizes,
+        positions: geometry.positions.clone(),
+        neighborhood: geometry.neighborhood.clone(),
+        padding: geometry.padding,
+    };
     query.apply_op3(key_value, parameters, operator)?.to_dtype(inputs.query.dtype())
 }
 
@@ -144,10 +174,16 @@ pub fn cluster_attention(
 struct Operator {
     sizes: Sizes,
     positions: Positions,
-    neighborhood: Neighborhood,
+    neighborhood: ClusterNeighborhood,
+    padding: PaddingSlots,
 }
 
-const LISTED: &str = "cluster_attention: neighbours that are listed one by one are for the reference";
+impl Operator {
+    fn geometry(&self) -> AttentionGeometry<'_> {
+        let Self { positions, neighborhood, padding, .. } = self;
+        AttentionGeometry { positions, neighborhood, padding: *padding }
+    }
+}
 
 impl CustomOp3 for Operator {
     fn name(&self) -> &'static str {
@@ -169,9 +205,7 @@ impl CustomOp3 for Operator {
                 key_value: host::slice(key_value, key_value_layout)?,
                 parameters: Parameters::split(host::slice(parameters, parameters_layout)?, self.sizes),
             };
-            let Some(out) = cpu::forward(inputs, self.sizes, &self.positions, &self.neighborhood) else {
-                bail!("{LISTED}")
-            };
+            let out = cpu::forward(inputs, self.sizes, self.geometry());
             Ok((candle_core::WithDType::to_cpu_storage_owned(out), query_layout.shape().clone()))
         })
     }
@@ -193,10 +227,7 @@ impl CustomOp3 for Operator {
                 key_value: &key_values,
                 parameters: Parameters::split(&parameter_values, self.sizes),
             };
-            let geometry = (&self.positions, &self.neighborhood);
-            let Some(gradients) = backward::backward(inputs, self.sizes, geometry, &out?, &grad?) else {
-                bail!("{LISTED}")
-            };
+            let gradients = backward::backward(inputs, self.sizes, self.geometry(), &out?, &grad?);
             let like = |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device()).map(Some);
             Ok((
                 like(gradients.query, query)?,

@@ -2,54 +2,45 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::{ClusterAttention, Sizes};
+use super::blocks::PADDING_LOGIT;
+use super::{AttentionGeometry, ClusterAttention, PaddingSlots, Sizes};
+use crate::ClusterNeighborhood;
 use crate::layers::reference::softmax_last_dim;
-use crate::relative::{Offset, relative_position_features};
-use crate::{Neighborhood, Positions};
-
-/// What an empty slot's logit is lowered by.
-const MASKED: f64 = -100.0;
+use crate::points::{Offset, Slots, relative_position_features};
 
 /// As [`cluster_attention`](super::cluster_attention()).
 ///
 /// # Errors
 /// The same.
-pub fn cluster_attention(
-    inputs: &ClusterAttention<'_>,
-    positions: &Positions,
-    neighborhood: &Neighborhood,
-) -> Result<Tensor> {
-    forward(inputs, inputs.sizes(positions, neighborhood)?, positions, neighborhood)
-}
-
-pub(super) fn forward(
-    inputs: &ClusterAttention<'_>,
-    sizes: Sizes,
-    positions: &Positions,
-    neighborhood: &Neighborhood,
-) -> Result<Tensor> {
-    let Sizes { batch, tokens, channels, heads } = sizes;
+pub fn cluster_attention(inputs: &ClusterAttention<'_>, geometry: &AttentionGeometry<'_>) -> Result<Tensor> {
+    let Sizes { batch, tokens, channels, heads } = inputs.sizes(geometry)?;
+    let AttentionGeometry { positions, neighborhood, padding } = *geometry;
     let width = channels / heads;
     let by_head = |x: &Tensor| x.reshape((batch, tokens, heads, width))?.transpose(1, 2)?.contiguous();
     let key_value = inputs.key_value.reshape((batch, tokens, heads, 2, width))?;
     let part = |index: usize| by_head(&key_value.narrow(3, index, 1)?.contiguous()?);
 
-    let place = (inputs.query.dtype(), inputs.query.device());
-    let phi = relative_position_features(positions, positions, neighborhood, Offset::ToNeighbor, place)?;
+    let phi =
+        relative_position_features(positions, positions, neighborhood, Offset::ToNeighbor, inputs.query)?;
     let slots = neighborhood.slots();
     let bias = phi
         .reshape((batch * tokens * slots, 5))?
         .matmul(&inputs.position_weight.t()?)?
         .broadcast_add(inputs.position_bias)?
         .reshape((batch, tokens, slots, heads))?
-        .permute((0, 3, 1, 2))?
-        .contiguous()?;
+        .permute((0, 3, 1, 2))?;
+    // An empty slot has the key, the value and the position of key 0; all that is left to do is to lower its logit.
+    let of_empty = match padding {
+        PaddingSlots::LeftOut => f32::NEG_INFINITY,
+        PaddingSlots::FirstToken => PADDING_LOGIT as f32,
+    };
+    let padding = neighborhood.mark(0.0, of_empty, bias.device())?.to_dtype(bias.dtype())?;
 
     let attention = LocalAttention {
         query: &by_head(&(inputs.query * (width as f64).powf(-0.5))?)?,
         key: &part(0)?,
         value: &part(1)?,
-        bias: &bias,
+        bias: &bias.broadcast_add(&padding.unsqueeze(1)?)?,
         blank_key: &inputs.blank_key.reshape((heads, width))?,
         blank_value: &inputs.blank_value.reshape((heads, width))?,
     };
@@ -57,30 +48,23 @@ pub(super) fn forward(
 }
 
 /// Attention within neighbourhoods, with any bias.
-#[derive(Debug, Clone, Copy)]
-pub struct LocalAttention<'a> {
+struct LocalAttention<'a> {
     /// `[B,H,Q,D]`, already scaled.
-    pub query: &'a Tensor,
+    query: &'a Tensor,
     /// `[B,H,N,D]`.
-    pub key: &'a Tensor,
+    key: &'a Tensor,
     /// `[B,H,N,D]`.
-    pub value: &'a Tensor,
+    value: &'a Tensor,
     /// Added to the logits of the slots, `[B,H,Q,M]`.
-    pub bias: &'a Tensor,
+    bias: &'a Tensor,
     /// `[H,D]`.
-    pub blank_key: &'a Tensor,
+    blank_key: &'a Tensor,
     /// `[H,D]`.
-    pub blank_value: &'a Tensor,
+    blank_value: &'a Tensor,
 }
 
-/// Softmax attention of every query to its slots and to the blank token.
-///
-/// # Shapes
-/// See [`LocalAttention`]; the result is `[B,H,Q,D]`.
-///
-/// # Errors
-/// If the shapes do not fit together.
-pub fn local_attention(inputs: &LocalAttention<'_>, neighborhood: &Neighborhood) -> Result<Tensor> {
+/// Softmax attention of every query to its slots and to the blank token: `[B,H,Q,D]`.
+fn local_attention(inputs: &LocalAttention<'_>, neighborhood: &ClusterNeighborhood) -> Result<Tensor> {
     let (batch, heads, queries, width) = inputs.query.dims4()?;
     let (keys, slots) = (neighborhood.keys(), neighborhood.slots());
 
@@ -94,11 +78,7 @@ pub fn local_attention(inputs: &LocalAttention<'_>, neighborhood: &Neighborhood)
             .contiguous()
     };
     let query = inputs.query.unsqueeze(3)?;
-    let mut logits = neighbors(inputs.key)?.broadcast_mul(&query)?.sum(D::Minus1)?.add(inputs.bias)?;
-    if neighborhood.has_empty_slots() {
-        let empty = neighborhood.occupied(inputs.query.device())?.eq(0u8)?.to_dtype(logits.dtype())?;
-        logits = logits.broadcast_add(&(empty * MASKED)?.unsqueeze(1)?)?;
-    }
+    let logits = neighbors(inputs.key)?.broadcast_mul(&query)?.sum(D::Minus1)?.add(inputs.bias)?;
     let blank_key = inputs.blank_key.reshape((1, heads, 1, width))?;
     let blank_logit = inputs.query.broadcast_mul(&blank_key)?.sum_keepdim(D::Minus1)?;
 

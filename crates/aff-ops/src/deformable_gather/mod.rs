@@ -14,17 +14,14 @@
 
 mod backward;
 mod cpu;
-mod lookup;
 pub mod reference;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::host::{self, by_type};
-use crate::shape;
+use crate::{CanvasLookup, shape};
 use cpu::Shared;
-
-pub use lookup::CanvasLookup;
 
 /// What the gather computes from; see [`deformable_gather`](fn@deformable_gather).
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use super::cpu::{Shared, View};
 use crate::host::ROWS;
 use crate::layers::gelu_slope_lanes;
+use crate::points::{EMPTY, Slots};
 use crate::simd::{Kernel, LANES, Real, Simd, sum};
-use crate::weighted_gather::cpu::{EMPTY, feat_gradients, of_image, weight_gradients};
+use crate::weighted_gather::cpu::{feat_gradients, of_image, weight_gradients};
 
 /// Gradients in the shapes of the inputs.
 pub(super) struct Gradients<T> {

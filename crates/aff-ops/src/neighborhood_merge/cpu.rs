@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use super::Sizes;
 use crate::host::ROWS;
 use crate::layers::gelu_lanes;
-use crate::relative::feature_lanes;
+use crate::points::{EMPTY, Slots, feature_lanes};
 use crate::simd::{Kernel, LANES, Real, Simd};
-use crate::weighted_gather::cpu::{EMPTY, of_image, sum_neighbors};
+use crate::weighted_gather::cpu::{of_image, sum_neighbors};
 use crate::{Neighborhood, Offset, Positions};
 
 /// `eps` of the layer norm within the weight network, as of every layer norm of the method.

@@ -15,8 +15,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::host::{self, by_type};
+use crate::points::{self, Slots};
 use crate::weighted_gather::check_feat;
-use crate::{Neighborhood, Offset, Positions, relative, shape};
+use crate::{Neighborhood, Offset, Positions, shape};
 use cpu::{Shared, WeightNet};
 
 /// What merging computes from; see [`neighborhood_merge`](fn@neighborhood_merge).
@@ -54,8 +55,7 @@ pub struct MergeGeometry<'a> {
 ///
 /// ```
 /// use aff_geometry::Canvas;
-/// use aff_ops::neighborhood_merge::{MergeGeometry, NeighborhoodMerge, neighborhood_merge};
-/// use aff_ops::{Neighborhood, Offset, Positions};
+/// use aff_ops::{ClusterNeighborhood, MergeGeometry, NeighborhoodMerge, Offset, Positions, neighborhood_merge};
 /// use candle_core::{DType, Device, Tensor};
 ///
 /// let cpu = &Device::Cpu;
@@ -73,7 +73,7 @@ pub struct MergeGeometry<'a> {
 /// let geometry = MergeGeometry {
 ///     queries: &queries,
 ///     keys: &keys,
-///     neighborhood: &Neighborhood::global(1, 1, 2),
+///     neighborhood: &ClusterNeighborhood::all_keys(1, 1, 2)?.into(),
 ///     offset: Offset::ToNeighbor,
 /// };
 /// let out = neighborhood_merge(&inputs, &geometry)?;
@@ -125,7 +125,7 @@ impl NeighborhoodMerge<'_> {
         const OPERATOR: &str = "neighborhood_merge";
         let neighborhood = geometry.neighborhood;
         check_feat(OPERATOR, self.feat, neighborhood)?;
-        relative::check(geometry.queries, geometry.keys, neighborhood)?;
+        points::check(geometry.queries, geometry.keys, neighborhood)?;
         let (batch, keys, channels) = self.feat.dims3()?;
         if let Some(score) = self.score {
             shape::expect(OPERATOR, "score", score, &[batch, keys])?;

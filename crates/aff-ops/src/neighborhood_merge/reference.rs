@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::cpu::EPS;
 use super::{MergeGeometry, NeighborhoodMerge};
 use crate::layers::reference::{gelu, layer_norm};
-use crate::relative::relative_position_features;
+use crate::points::{Slots, relative_position_features};
 use crate::weighted_gather::reference::multi_weighted_gather;
 
 /// As [`neighborhood_merge`](super::neighborhood_merge()).
@@ -19,9 +19,8 @@ pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeomet
     let channels = inputs.feat.dim(2)?;
     let weight_channels = inputs.linear_bias.dim(0)?;
 
-    let place = (inputs.feat.dtype(), inputs.feat.device());
-    let phi =
-        relative_position_features(geometry.queries, geometry.keys, neighborhood, geometry.offset, place)?;
+    let MergeGeometry { queries: query_positions, keys, offset, .. } = *geometry;
+    let phi = relative_position_features(query_positions, keys, neighborhood, offset, inputs.feat)?;
     let linear = phi
         .reshape((batch * queries * slots, 5))?
         .matmul(&inputs.linear_weight.t()?)?

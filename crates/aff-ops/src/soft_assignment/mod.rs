@@ -10,7 +10,7 @@ pub mod reference;
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::{Neighborhood, Positions, shape};
+use crate::{NeighborLists, Positions, shape};
 
 /// What the assignment computes from; see [`soft_assignment`](fn@soft_assignment).
 #[derive(Debug, Clone, Copy)]
@@ -32,15 +32,15 @@ pub struct AssignmentGeometry<'a> {
     pub fine: &'a Positions,
     /// Positions of the N' coarse tokens: its keys.
     pub coarse: &'a Positions,
-    /// Coarse neighbours of the fine tokens, without empty slots.
-    pub neighborhood: &'a Neighborhood,
+    /// Coarse neighbours of the fine tokens.
+    pub neighbors: &'a NeighborLists,
 }
 
 /// How much every fine token belongs to each of its coarse neighbours; see the [module](self) for the equation.
 ///
 /// ```
 /// use aff_geometry::Canvas;
-/// use aff_ops::{AssignmentGeometry, Neighborhood, Positions, SoftAssignment, soft_assignment};
+/// use aff_ops::{AssignmentGeometry, NeighborLists, Positions, SoftAssignment, soft_assignment};
 /// use candle_core::{DType, Device, Tensor};
 ///
 /// let cpu = &Device::Cpu;
@@ -52,8 +52,8 @@ pub struct AssignmentGeometry<'a> {
 ///     temperature: &Tensor::new(&[0.1f32], cpu)?,
 ///     position_weight: &Tensor::zeros(5, DType::F32, cpu)?,
 /// };
-/// let neighborhood = &Neighborhood::global(1, 1, 2);
-/// let weights = soft_assignment(&inputs, &AssignmentGeometry { fine: &fine, coarse: &coarse, neighborhood })?;
+/// let neighbors = &NeighborLists::from_indices(1, 2, 2, vec![0, 1])?;
+/// let weights = soft_assignment(&inputs, &AssignmentGeometry { fine: &fine, coarse: &coarse, neighbors })?;
 /// assert_eq!(weights.flatten_all()?.to_vec1::<f32>()?, [0.5, 0.5]);
 /// # candle_core::Result::Ok(())
 /// ```
@@ -62,23 +62,20 @@ pub struct AssignmentGeometry<'a> {
 /// See [`SoftAssignment`]; the result is `[B,N,k]`, rows of sum 1.
 ///
 /// # Errors
-/// If a shape differs from these, positions and neighbourhood do not fit, or a slot is empty.
+/// If a shape differs from these, or positions and neighbours do not fit.
 pub fn soft_assignment(inputs: &SoftAssignment<'_>, geometry: &AssignmentGeometry<'_>) -> Result<Tensor> {
     const OPERATOR: &str = "soft_assignment";
-    let neighborhood = geometry.neighborhood;
+    let neighbors = geometry.neighbors;
     let (batch, fine, channels) = shape::dims3(OPERATOR, "fine", inputs.fine, "[B,N,C]")?;
-    shape::expect(OPERATOR, "coarse", inputs.coarse, &[batch, neighborhood.keys(), channels])?;
+    shape::expect(OPERATOR, "coarse", inputs.coarse, &[batch, neighbors.keys(), channels])?;
     shape::expect(OPERATOR, "temperature", inputs.temperature, &[1])?;
     shape::expect(OPERATOR, "position_weight", inputs.position_weight, &[5])?;
-    if (batch, fine) != (neighborhood.batch(), neighborhood.queries()) {
+    if (batch, fine) != (neighbors.batch(), neighbors.queries()) {
         bail!(
-            "{OPERATOR}: `fine` has {batch} images of {fine} tokens; the neighborhood has {} of {}",
-            neighborhood.batch(),
-            neighborhood.queries()
+            "{OPERATOR}: `fine` has {batch} images of {fine} tokens; the neighbor lists have {} of {}",
+            neighbors.batch(),
+            neighbors.queries()
         )
-    }
-    if neighborhood.has_empty_slots() {
-        bail!("{OPERATOR}: the neighborhood has empty slots; expected a coarse token in each")
     }
     reference::forward(inputs, geometry)
 }

@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor};
 
 use super::{AssignmentGeometry, SoftAssignment};
-use crate::relative::{Offset, relative_position_features};
+use crate::points::{Offset, Slots, relative_position_features};
 use crate::softmax_last_dim;
 
 /// Keeps the inverse of the temperature finite.
@@ -12,14 +12,18 @@ const TEMPERATURE_FLOOR: f64 = 1e-8;
 const LENGTH_FLOOR: f64 = 1e-24;
 
 pub(super) fn forward(inputs: &SoftAssignment<'_>, geometry: &AssignmentGeometry<'_>) -> Result<Tensor> {
-    let neighborhood = geometry.neighborhood;
-    let coarse = neighborhood.gather(&normalise(inputs.coarse)?)?;
+    let neighbors = geometry.neighbors;
+    let coarse = neighbors.gather(&normalise(inputs.coarse)?)?;
     let cosine = coarse.broadcast_mul(&normalise(inputs.fine)?.unsqueeze(2)?)?.sum(D::Minus1)?;
     let sharpness = (inputs.temperature.abs()? + TEMPERATURE_FLOOR)?.recip()?;
 
-    let place = (inputs.fine.dtype(), inputs.fine.device());
-    let phi =
-        relative_position_features(geometry.fine, geometry.coarse, neighborhood, Offset::ToNeighbor, place)?;
+    let phi = relative_position_features(
+        geometry.fine,
+        geometry.coarse,
+        neighbors,
+        Offset::ToNeighbor,
+        inputs.fine,
+    )?;
     let bias = phi.broadcast_mul(inputs.position_weight)?.sum(D::Minus1)?;
     softmax_last_dim(&(cosine.broadcast_mul(&sharpness)? + bias)?)
 }

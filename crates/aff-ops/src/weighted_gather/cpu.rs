@@ -4,15 +4,13 @@
 
 use rayon::prelude::*;
 
-use crate::Neighborhood;
+use crate::NeighborLists;
 use crate::host::ROWS;
+use crate::points::{EMPTY, Slots};
 use crate::simd::{Kernel, LANES, Real, Simd, add_scaled, dot};
 
 /// Channels that a task of the backward pass takes.
 const CHANNELS: usize = 32;
-
-/// Stands for a slot without a key.
-pub(crate) const EMPTY: u32 = u32::MAX;
 
 /// `out[w] = sum_j weights[j][w] feat[keys[j]]`. Slots that are [`EMPTY`] count nothing.
 #[inline(always)]
@@ -116,7 +114,7 @@ pub(crate) fn weight_gradients<T: Real, S: Simd<T>>(
 ///
 /// Threads divide the channels, so that no two of them add to the same number.
 pub(crate) fn feat_gradients<T: Real>(
-    neighborhood: &Neighborhood,
+    neighborhood: &(impl Slots + Sync),
     weights: &[T],
     grad: &[T],
     channels: usize,
@@ -155,8 +153,8 @@ pub(crate) fn feat_gradients<T: Real>(
     out
 }
 
-struct Scatter<'a, T> {
-    neighborhood: &'a Neighborhood,
+struct Scatter<'a, T, N> {
+    neighborhood: &'a N,
     /// `[B,Q,M,W]`
     weights: &'a [T],
     /// `[B,Q,W,C]`
@@ -171,7 +169,7 @@ struct Scatter<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Real> Kernel<T> for Scatter<'_, T> {
+impl<T: Real, N: Slots> Kernel<T> for Scatter<'_, T, N> {
     type Output = ();
 
     #[inline(always)]
@@ -202,7 +200,7 @@ pub(super) fn forward<T: Real>(
     feat: &[T],
     weights: &[T],
     channels: usize,
-    neighborhood: &Neighborhood,
+    neighborhood: &NeighborLists,
 ) -> Vec<T> {
     let mut out = vec![T::zero(); neighborhood.batch() * neighborhood.queries() * channels];
     if !out.is_empty() {
@@ -217,7 +215,7 @@ struct Rows<'a, T> {
     feat: &'a [T],
     weights: &'a [T],
     channels: usize,
-    neighborhood: &'a Neighborhood,
+    neighborhood: &'a NeighborLists,
     first: usize,
     out: &'a mut [T],
 }
@@ -242,7 +240,7 @@ pub(super) fn weights_backward<T: Real>(
     feat: &[T],
     grad: &[T],
     channels: usize,
-    neighborhood: &Neighborhood,
+    neighborhood: &NeighborLists,
 ) -> Vec<T> {
     let slots = neighborhood.slots();
     let mut out = vec![T::zero(); neighborhood.batch() * neighborhood.queries() * slots];
@@ -258,7 +256,7 @@ struct WeightRows<'a, T> {
     feat: &'a [T],
     grad: &'a [T],
     channels: usize,
-    neighborhood: &'a Neighborhood,
+    neighborhood: &'a NeighborLists,
     first: usize,
     out: &'a mut [T],
 }
@@ -282,7 +280,7 @@ impl<T: Real> Kernel<T> for WeightRows<'_, T> {
 #[inline(always)]
 pub(crate) fn of_image<'a, T>(
     feat: &'a [T],
-    neighborhood: &Neighborhood,
+    neighborhood: &impl Slots,
     channels: usize,
     row: usize,
 ) -> &'a [T] {

@@ -7,18 +7,19 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::host::{self, by_type};
-use crate::{Neighborhood, shape};
+use crate::points::Slots;
+use crate::{NeighborLists, shape};
 
-/// `out_i = sum_j weights_ij feat_j` over the neighbours j of query i. Empty slots count nothing.
+/// `out_i = sum_j weights_ij feat_j` over the neighbours j of query i.
 ///
 /// ```
-/// use aff_ops::{Neighborhood, weighted_gather};
+/// use aff_ops::{NeighborLists, weighted_gather};
 /// use candle_core::{Device, Tensor};
 ///
 /// let feat = Tensor::new(&[[[1f32], [10.], [100.]]], &Device::Cpu)?;
 /// let weights = Tensor::new(&[[[0.5f32, 2.]]], &Device::Cpu)?;
-/// let neighborhood = Neighborhood::from_indices(1, 3, 2, vec![1, 2])?;
-/// assert_eq!(weighted_gather(&feat, &weights, &neighborhood)?.flatten_all()?.to_vec1::<f32>()?, [205.]);
+/// let neighbors = NeighborLists::from_indices(1, 3, 2, vec![1, 2])?;
+/// assert_eq!(weighted_gather(&feat, &weights, &neighbors)?.flatten_all()?.to_vec1::<f32>()?, [205.]);
 /// # candle_core::Result::Ok(())
 /// ```
 ///
@@ -27,17 +28,17 @@ use crate::{Neighborhood, shape};
 ///
 /// # Errors
 /// If a shape differs from these.
-pub fn weighted_gather(feat: &Tensor, weights: &Tensor, neighborhood: &Neighborhood) -> Result<Tensor> {
-    check_feat("weighted_gather", feat, neighborhood)?;
-    let expected = [neighborhood.batch(), neighborhood.queries(), neighborhood.slots()];
+pub fn weighted_gather(feat: &Tensor, weights: &Tensor, neighbors: &NeighborLists) -> Result<Tensor> {
+    check_feat("weighted_gather", feat, neighbors)?;
+    let expected = [neighbors.batch(), neighbors.queries(), neighbors.per_query()];
     shape::expect("weighted_gather", "weights", weights, &expected)?;
     host::check_types("weighted_gather", &[("feat", feat), ("weights", weights)])?;
-    let operator = WeightedGather { neighborhood: neighborhood.clone() };
+    let operator = WeightedGather { neighbors: neighbors.clone() };
     host::prepared(feat)?.apply_op2(&host::prepared(weights)?, operator)?.to_dtype(feat.dtype())
 }
 
 struct WeightedGather {
-    neighborhood: Neighborhood,
+    neighbors: NeighborLists,
 }
 
 impl CustomOp2 for WeightedGather {
@@ -55,8 +56,8 @@ impl CustomOp2 for WeightedGather {
         let (batch, _, channels) = feat_layout.shape().dims3()?;
         by_type!(feat.dtype(), T => {
             let (feat, weights) = (host::slice::<T>(feat, feat_layout)?, host::slice(weights, weights_layout)?);
-            let out = cpu::forward(feat, weights, channels, &self.neighborhood);
-            let shape = Shape::from((batch, self.neighborhood.queries(), channels));
+            let out = cpu::forward(feat, weights, channels, &self.neighbors);
+            let shape = Shape::from((batch, self.neighbors.queries(), channels));
             Ok((candle_core::WithDType::to_cpu_storage_owned(out), shape))
         })
     }
@@ -72,8 +73,8 @@ impl CustomOp2 for WeightedGather {
         by_type!(feat.dtype(), T => {
             let (feat_values, weight_values, grad) =
                 (host::values::<T>(feat)?, host::values::<T>(weights)?, host::values::<T>(grad)?);
-            let grad_feat = cpu::feat_gradients(&self.neighborhood, &weight_values, &grad, channels, 1);
-            let grad_weights = cpu::weights_backward(&feat_values, &grad, channels, &self.neighborhood);
+            let grad_feat = cpu::feat_gradients(&self.neighbors, &weight_values, &grad, channels, 1);
+            let grad_weights = cpu::weights_backward(&feat_values, &grad, channels, &self.neighbors);
             let device = feat.device();
             Ok((
                 Some(Tensor::from_vec(grad_feat, feat.shape(), device)?),
@@ -84,7 +85,7 @@ impl CustomOp2 for WeightedGather {
 }
 
 /// Refuses features that are not those of the neighbourhood's keys.
-pub(crate) fn check_feat(operator: &str, feat: &Tensor, neighborhood: &Neighborhood) -> Result<()> {
+pub(crate) fn check_feat(operator: &str, feat: &Tensor, neighborhood: &impl Slots) -> Result<()> {
     let (batch, keys, _) = shape::dims3(operator, "feat", feat, "[B,N,C]")?;
     let expected = (neighborhood.batch(), neighborhood.keys());
     if (batch, keys) != expected {

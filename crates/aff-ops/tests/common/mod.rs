@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 use aff_geometry::{Canvas, ClusterOptions, cluster, nearest_clusters};
-use aff_ops::{Neighborhood, Positions};
+use aff_ops::{ClusterNeighborhood, Positions};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 
@@ -113,10 +113,10 @@ pub(crate) fn assert_finite_differences(
 #[derive(Debug, Clone)]
 pub(crate) struct Clustered {
     pub(crate) positions: Positions,
-    pub(crate) neighborhood: Neighborhood,
+    pub(crate) neighborhood: ClusterNeighborhood,
 }
 
-/// The first `tokens` places of a scattered order of the canvas, for each image another order.
+/// The first `tokens` cells of a scattered order of the canvas, for each image another order.
 pub(crate) fn clustered(
     batch: usize,
     tokens: usize,
@@ -139,7 +139,16 @@ pub(crate) fn clustered(
     }
     Clustered {
         positions: Positions::new(xy, batch, canvas).unwrap(),
-        neighborhood: Neighborhood::from_clusters(&all_clusters, &all_nearest).unwrap(),
+        neighborhood: ClusterNeighborhood::from_clusters(&all_clusters, &all_nearest).unwrap(),
+    }
+}
+
+/// The same tokens, each of which sees all of them.
+pub(crate) fn all_keys(on: &Clustered) -> Clustered {
+    let (batch, tokens) = (on.positions.batch(), on.positions.tokens());
+    Clustered {
+        positions: on.positions.clone(),
+        neighborhood: ClusterNeighborhood::all_keys(batch, tokens, tokens).unwrap(),
     }
 }
 

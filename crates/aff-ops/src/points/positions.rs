@@ -1,9 +1,11 @@
 //! Where the tokens of a batch are.
 
+use std::sync::Arc;
+
 use aff_geometry::Canvas;
 use candle_core::{Result, bail};
 
-/// Positions `(x, y)` of the N tokens of each of B images, on one canvas.
+/// Positions `(x, y)` of the N tokens of each of B images, on one canvas. Cloning is cheap.
 ///
 /// ```
 /// use aff_geometry::Canvas;
@@ -15,7 +17,7 @@ use candle_core::{Result, bail};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Positions {
-    xy: Vec<[i32; 2]>,
+    xy: Arc<[[i32; 2]]>,
     batch: usize,
     tokens: usize,
     canvas: Canvas,
@@ -36,17 +38,17 @@ impl Positions {
         {
             bail!("positions: number {i}, {:?}, lies outside the canvas {canvas:?}", xy[i])
         }
-        Ok(Self { tokens: xy.len() / batch, xy, batch, canvas })
+        Ok(Self { tokens: xy.len() / batch, xy: xy.into(), batch, canvas })
     }
 
-    /// A token on every place of the canvas, in raster order, for each of `batch` images.
+    /// A token on every cell of the canvas, in raster order, for each of `batch` images.
     ///
     /// # Panics
     /// Never for canvases that fit into memory: the sides of a canvas of an image are far below 2^31.
     pub fn full_grid(batch: usize, canvas: Canvas) -> Self {
         let (width, height) = (canvas.width() as i32, canvas.height() as i32);
         let image = (0..height).flat_map(|y| (0..width).map(move |x| [x, y]));
-        let xy: Vec<_> = (0..batch).flat_map(|_| image.clone()).collect();
+        let xy = (0..batch).flat_map(|_| image.clone()).collect();
         Self { tokens: (width as usize) * (height as usize), xy, batch, canvas }
     }
 
@@ -95,7 +97,7 @@ impl Positions {
             bail!("positions: index {index} of {} tokens", self.tokens)
         }
         let per_image = indices.len() / self.batch;
-        let pick = |(place, &index): (usize, &u32)| self.image(place / per_image)[index as usize];
+        let pick = |(at, &index): (usize, &u32)| self.image(at / per_image)[index as usize];
         let xy = indices.iter().enumerate().map(pick).collect();
         Ok(Self { xy, batch: self.batch, tokens: per_image, canvas: self.canvas })
     }

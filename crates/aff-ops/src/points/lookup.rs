@@ -1,24 +1,24 @@
-//! The nearest tokens of every place of the canvas.
+//! The nearest tokens of every cell of the canvas.
 
 use std::sync::Arc;
 
-use aff_geometry::{Canvas, PointIndex};
+use aff_geometry::PointIndex;
 use candle_core::{Error, Result, bail};
 
-use crate::Positions;
+use super::Positions;
 
-/// For every place of the canvas, the k tokens of a level that are nearest to it; of equally near ones the first.
+/// For every cell of the canvas, the k tokens of a level that are nearest to it; of equally near ones the first.
 /// Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct CanvasLookup {
-    positions: Arc<Positions>,
+    positions: Positions,
     k: usize,
     /// `[B, height, width, k]`
     nearest: Arc<[u32]>,
 }
 
 impl CanvasLookup {
-    /// Finds the `k` nearest of the level's tokens (or all, if there are fewer) for each place of their canvas.
+    /// Finds the `k` nearest of the level's tokens (or all, if there are fewer) for each cell of their canvas.
     ///
     /// # Errors
     /// If there is no token.
@@ -26,18 +26,15 @@ impl CanvasLookup {
         if positions.tokens() == 0 || k == 0 {
             bail!("canvas lookup: {k} nearest of {} tokens; expected at least one", positions.tokens())
         }
-        let places = Positions::full_grid(1, positions.canvas());
-        let mut nearest = Vec::with_capacity(positions.batch() * places.tokens() * k.min(positions.tokens()));
+        let k = k.min(positions.tokens());
+        let cells = Positions::full_grid(1, positions.canvas());
+        let mut nearest = Vec::with_capacity(positions.batch() * cells.tokens() * k);
         for image in positions.images() {
             let index = PointIndex::new(image).map_err(Error::wrap)?;
-            let neighbors = index.k_nearest(places.as_slice(), k).map_err(Error::wrap)?;
+            let neighbors = index.k_nearest(cells.as_slice(), k).map_err(Error::wrap)?;
             nearest.extend_from_slice(neighbors.as_slice());
         }
-        Ok(Self {
-            positions: Arc::new(positions.clone()),
-            k: k.min(positions.tokens()),
-            nearest: nearest.into(),
-        })
+        Ok(Self { positions: positions.clone(), k, nearest: nearest.into() })
     }
 
     /// Number B of images.
@@ -50,7 +47,7 @@ impl CanvasLookup {
         self.positions.tokens()
     }
 
-    /// Number of nearest tokens of a place.
+    /// Number of nearest tokens of a cell.
     pub fn k(&self) -> usize {
         self.k
     }
@@ -60,12 +57,12 @@ impl CanvasLookup {
         &self.positions
     }
 
-    /// The nearest tokens of the canvas place that a location rounds to (half to even), clamped to the canvas.
+    /// The nearest tokens of the canvas cell that a location rounds to (half to even), clamped to the canvas.
     ///
     /// # Panics
     /// If `image` is not below [`Self::batch`].
     pub fn nearest(&self, image: usize, location: [f64; 2]) -> &[u32] {
-        let canvas: Canvas = self.positions.canvas();
+        let canvas = self.positions.canvas();
         let [x, y] = [(location[0], canvas.width()), (location[1], canvas.height())]
             .map(|(coordinate, size)| coordinate.round_ties_even().clamp(0.0, f64::from(size - 1)) as usize);
         let (width, height) = (canvas.width() as usize, canvas.height() as usize);

@@ -1,10 +1,11 @@
 //! The features phi of relative positions, for whole neighbourhoods.
 
 use aff_geometry::relative_features;
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
+use super::{EMPTY, Positions, Slots};
+use crate::shape;
 use crate::simd::{Real, Simd};
-use crate::{Neighborhood, Positions};
 
 /// Which way a relative position points. The published network has it both ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,31 +25,35 @@ pub(crate) fn feature_lanes<T: Real, S: Simd<T>>(simd: S, dx: S::Vector, dy: S::
     [dx, dy, distance, simd.mul(dy, inverse), simd.mul(dx, inverse)]
 }
 
-/// phi of every slot: `[B,Q,M,5]`. Empty slots have that of key 0, like all their contents.
+/// phi of every slot: `[B,Q,M,5]`, of the type and device of `like`. Empty slots have that of key 0, like all their contents.
 pub(crate) fn relative_position_features(
     queries: &Positions,
     keys: &Positions,
-    neighborhood: &Neighborhood,
+    neighborhood: &impl Slots,
     offset: Offset,
-    (dtype, device): (DType, &Device),
+    like: &Tensor,
 ) -> Result<Tensor> {
     check(queries, keys, neighborhood)?;
-    let slots = neighborhood.slots();
-    let mut phi = Vec::with_capacity(neighborhood.batch() * neighborhood.queries() * slots * 5);
-    for (place, (image, key)) in neighborhood.each_slot().enumerate() {
-        let query = queries.image(image)[place / slots % neighborhood.queries()];
-        let key = keys.image(image)[key.unwrap_or(0) as usize];
-        let (from, to) = match offset {
-            Offset::ToNeighbor => (query, key),
-            Offset::ToQuery => (key, query),
-        };
-        phi.extend(relative_features((to[0] - from[0]) as f32, (to[1] - from[1]) as f32));
+    let (batch, per_image, slots) = (neighborhood.batch(), neighborhood.queries(), neighborhood.slots());
+    let mut phi = Vec::new();
+    let mut row = Vec::with_capacity(slots);
+    for (query, &position) in queries.as_slice().iter().enumerate() {
+        let image = keys.image(query / per_image);
+        neighborhood.keys_of(query, &mut row);
+        for &key in &row {
+            let key = image[if key == EMPTY { 0 } else { key as usize }];
+            let (from, to) = match offset {
+                Offset::ToNeighbor => (position, key),
+                Offset::ToQuery => (key, position),
+            };
+            phi.extend(relative_features(f64::from(to[0] - from[0]), f64::from(to[1] - from[1])));
+        }
     }
-    let shape = (neighborhood.batch(), neighborhood.queries(), slots, 5);
-    Tensor::from_vec(phi, shape, device)?.to_dtype(dtype)
+    let shape = (batch, per_image, slots, 5);
+    shape::like(phi, shape, like)
 }
 
-pub(crate) fn check(queries: &Positions, keys: &Positions, neighborhood: &Neighborhood) -> Result<()> {
+pub(crate) fn check(queries: &Positions, keys: &Positions, neighborhood: &impl Slots) -> Result<()> {
     let found = [(queries.batch(), queries.tokens()), (keys.batch(), keys.tokens())];
     let expected =
         [(neighborhood.batch(), neighborhood.queries()), (neighborhood.batch(), neighborhood.keys())];
