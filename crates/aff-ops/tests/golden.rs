@@ -98,10 +98,11 @@ fn attention_golden(name: &str) {
     let (batch, heads, tokens, width) = q.dims4().unwrap();
     let wide = width + tokens;
 
-    // Scatters the biases of the slots to the tokens: [B,H,Q,M] -> [B,H,Q,N].
+    // Brings the biases of the slots to the tokens, [B,H,Q,M] -> [B,H,Q,N], by a 1 where a slot holds a token.
     let slots = bias.dim(3).unwrap();
-    let index = golden.get("neighbor_idx").unsqueeze(1).unwrap();
-    let index = index.broadcast_as((batch, heads, tokens, slots)).unwrap().contiguous().unwrap();
+    let one_hot = |token: u32| (0..tokens as u32).map(move |other| if other == token { 1_f32 } else { 0.0 });
+    let held: Vec<f32> = golden.indices().into_iter().flat_map(one_hot).collect();
+    let held = Tensor::from_vec(held, (batch, 1, tokens, slots, tokens), CPU).unwrap();
     // A masked slot is one whose logit is lowered by 100.
     let biased = match golden.tensors.get("neighbor_mask") {
         Some(mask) => {
@@ -110,10 +111,9 @@ fn attention_golden(name: &str) {
         }
         None => bias.clone(),
     };
-    let all = Tensor::zeros((batch, heads, tokens, tokens), DType::F32, CPU).unwrap();
-    let seen = all.scatter_add(&index, &biased.ones_like().unwrap(), 3).unwrap();
-    let unseen = seen.affine(-FAR_BELOW, FAR_BELOW).unwrap();
-    let to_tokens = (all.scatter_add(&index, &biased, 3).unwrap() + unseen).unwrap();
+    let unseen = held.sum(3).unwrap().affine(-FAR_BELOW, FAR_BELOW).unwrap();
+    let to_tokens = biased.unsqueeze(4).unwrap().broadcast_mul(&held).unwrap().sum(3).unwrap();
+    let to_tokens = to_tokens.broadcast_add(&unseen).unwrap();
 
     // The operator scales queries by the square root of the width it sees.
     let scale = (wide as f64).sqrt();
