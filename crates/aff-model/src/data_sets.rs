@@ -2,6 +2,7 @@
 
 /// A data set with a fixed list of classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DataSet {
     /// ADE20K's scene parsing challenge: 150 classes.
     Ade20k,

@@ -1,13 +1,13 @@
-//! The published models by name (section 6 of the method). Stochastic depth is a matter of the training recipe: presets
-//! have none.
+//! The published models by name (sections 6 and 10 of the method).
 
 use crate::config::{
-    BackboneConfig, Downsampling, Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask,
+    BackboneConfig, Mask2FormerConfig, ModelConfig, PaddingSlots, SegmentationConfig, SegmentationTask,
 };
 use crate::data_sets::DataSet;
 
 /// A published backbone with what its classifier was trained on.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ClassifierPreset {
     /// Name, such as `aff-tiny`.
     pub name: &'static str,
@@ -19,13 +19,17 @@ pub struct ClassifierPreset {
     pub image_size: usize,
 }
 
-/// Sizes of the four published backbones.
+/// The four published backbones.
 struct Shape {
     embed_dims: [usize; 4],
     depths: [usize; 4],
     num_heads: [usize; 4],
     mlp_ratio: f64,
     layer_scale_init: Option<f64>,
+    /// Stochastic depth in the training of the classifier.
+    classifier_drop_path: f64,
+    /// Stochastic depth in the training of segmenters.
+    segmenter_drop_path: f64,
 }
 
 static MINI: Shape = Shape {
@@ -34,6 +38,8 @@ static MINI: Shape = Shape {
     num_heads: [2, 4, 8, 16],
     mlp_ratio: 2.0,
     layer_scale_init: None,
+    classifier_drop_path: 0.0,
+    segmenter_drop_path: 0.0,
 };
 static TINY: Shape = Shape {
     embed_dims: [64, 128, 256, 512],
@@ -41,6 +47,8 @@ static TINY: Shape = Shape {
     num_heads: [2, 4, 8, 16],
     mlp_ratio: 3.0,
     layer_scale_init: None,
+    classifier_drop_path: 0.2,
+    segmenter_drop_path: 0.3,
 };
 static SMALL: Shape = Shape {
     embed_dims: [96, 192, 384, 768],
@@ -48,6 +56,8 @@ static SMALL: Shape = Shape {
     num_heads: [3, 6, 12, 24],
     mlp_ratio: 3.0,
     layer_scale_init: Some(1e-5),
+    classifier_drop_path: 0.3,
+    segmenter_drop_path: 0.3,
 };
 static BASE: Shape = Shape {
     embed_dims: [128, 256, 512, 1024],
@@ -55,25 +65,62 @@ static BASE: Shape = Shape {
     num_heads: [4, 8, 16, 32],
     mlp_ratio: 3.0,
     layer_scale_init: Some(1e-5),
+    classifier_drop_path: 0.2,
+    segmenter_drop_path: 0.3,
 };
 
-/// Neighbourhoods of all published classifiers but base-384.
-const CLASSIFIER_NEIGHBORHOODS: [usize; 4] = [48, 48, 48, 49];
 /// Importance weight of all published classifiers.
 const ALPHA: f64 = 4.0;
 
-/// A name, the shape, the rate, the clustering (size, neighbourhoods), the classes and the input.
-type Row = (&'static str, &'static Shape, f64, (usize, [usize; 4]), usize, usize);
+/// A row of the table of published classifiers.
+struct Row {
+    name: &'static str,
+    shape: &'static Shape,
+    downsample_rate: f64,
+    cluster_size: usize,
+    neighborhood_sizes: [usize; 4],
+    num_classes: usize,
+    image_size: usize,
+}
 
-static ROWS: [Row; 8] = [
-    ("aff-mini", &MINI, 0.25, (8, CLASSIFIER_NEIGHBORHOODS), 1000, 224),
-    ("aff-mini-1-5", &MINI, 0.2, (8, CLASSIFIER_NEIGHBORHOODS), 1000, 224),
-    ("aff-tiny", &TINY, 0.25, (8, CLASSIFIER_NEIGHBORHOODS), 1000, 224),
-    ("aff-tiny-1-5", &TINY, 0.2, (8, CLASSIFIER_NEIGHBORHOODS), 1000, 224),
-    ("aff-small", &SMALL, 0.25, (8, CLASSIFIER_NEIGHBORHOODS), 1000, 224),
-    ("aff-small-1-5", &SMALL, 0.2, (8, CLASSIFIER_NEIGHBORHOODS), 1000, 224),
-    ("aff-base-22k", &BASE, 0.25, (8, CLASSIFIER_NEIGHBORHOODS), 21_841, 224),
-    ("aff-base-384", &BASE, 0.25, (24, [144; 4]), 1000, 384),
+impl Row {
+    /// Trained on the 1000 classes of ImageNet at 224 x 224.
+    const fn new(name: &'static str, shape: &'static Shape, downsample_rate: f64) -> Self {
+        Self {
+            name,
+            shape,
+            downsample_rate,
+            cluster_size: 8,
+            neighborhood_sizes: [48, 48, 48, 49],
+            num_classes: 1000,
+            image_size: 224,
+        }
+    }
+}
+
+static AFF_MINI: Row = Row::new("aff-mini", &MINI, 0.25);
+static AFF_MINI_1_5: Row = Row::new("aff-mini-1-5", &MINI, 0.2);
+static AFF_TINY: Row = Row::new("aff-tiny", &TINY, 0.25);
+static AFF_TINY_1_5: Row = Row::new("aff-tiny-1-5", &TINY, 0.2);
+static AFF_SMALL: Row = Row::new("aff-small", &SMALL, 0.25);
+static AFF_SMALL_1_5: Row = Row::new("aff-small-1-5", &SMALL, 0.2);
+static AFF_BASE_22K: Row = Row { num_classes: 21_841, ..Row::new("aff-base-22k", &BASE, 0.25) };
+static AFF_BASE_384: Row = Row {
+    cluster_size: 24,
+    neighborhood_sizes: [144; 4],
+    image_size: 384,
+    ..Row::new("aff-base-384", &BASE, 0.25)
+};
+
+static ROWS: [&Row; 8] = [
+    &AFF_MINI,
+    &AFF_MINI_1_5,
+    &AFF_TINY,
+    &AFF_TINY_1_5,
+    &AFF_SMALL,
+    &AFF_SMALL_1_5,
+    &AFF_BASE_22K,
+    &AFF_BASE_384,
 ];
 
 /// Every published classifier.
@@ -83,7 +130,7 @@ static ROWS: [Row; 8] = [
 /// assert_eq!(names[..2], ["aff-mini", "aff-mini-1-5"]);
 /// ```
 pub fn classifiers() -> Vec<ClassifierPreset> {
-    ROWS.iter().map(preset).collect()
+    ROWS.into_iter().map(preset).collect()
 }
 
 /// The published classifier of a name; `None` if there is no such.
@@ -93,29 +140,29 @@ pub fn classifiers() -> Vec<ClassifierPreset> {
 /// assert_eq!(tiny.backbone.depths, [3, 4, 18, 5]);
 /// ```
 pub fn classifier(name: &str) -> Option<ClassifierPreset> {
-    ROWS.iter().find(|row| row.0 == name).map(preset)
+    ROWS.into_iter().find(|row| row.name == name).map(preset)
 }
 
-fn preset(&(name, shape, downsample_rate, clustering, num_classes, image_size): &Row) -> ClassifierPreset {
-    let (cluster_size, neighborhood_sizes) = clustering;
+fn preset(row: &Row) -> ClassifierPreset {
+    let shape = row.shape;
     let backbone = BackboneConfig {
-        embed_dims: shape.embed_dims,
-        depths: shape.depths,
-        num_heads: shape.num_heads,
         mlp_ratio: shape.mlp_ratio,
-        cluster_size,
-        neighborhood_sizes,
-        downsample_rate,
+        cluster_size: row.cluster_size,
+        neighborhood_sizes: row.neighborhood_sizes,
+        padding_slots: PaddingSlots::FirstToken,
+        downsample_rate: row.downsample_rate,
         alpha: ALPHA,
         layer_scale_init: shape.layer_scale_init,
-        drop_path_rate: 0.0,
-        downsampling: Downsampling::Adaptive,
+        drop_path_rate: shape.classifier_drop_path,
+        ..BackboneConfig::new(shape.embed_dims, shape.depths, shape.num_heads)
     };
+    let Row { name, num_classes, image_size, .. } = *row;
     ClassifierPreset { name, backbone, num_classes, image_size }
 }
 
 /// A published segmenter.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SegmenterPreset {
     /// Name, such as `aff-mini-ade20k-semantic`.
     pub name: String,
@@ -146,6 +193,14 @@ impl SegmenterPreset {
     }
 }
 
+/// Power of the squared distance in the deformable attention of published segmenters.
+enum ShepardPower {
+    /// Learnt, from 3.
+    Learnt,
+    /// 2, which their configurations write as 4, the power of the distance.
+    Constant,
+}
+
 /// What the segmenters of a data set and task have in common.
 struct Recipe {
     suffix: &'static str,
@@ -153,20 +208,24 @@ struct Recipe {
     data_set: DataSet,
     task: SegmentationTask,
     alpha: f64,
-    shepard_power_init: f64,
+    shepard_power: ShepardPower,
     edges: (u32, u32),
 }
 
 /// The published backbones by the name that their segmenters have.
-static FOUR: &[(&str, &Row)] =
-    &[("aff-mini", &ROWS[0]), ("aff-tiny", &ROWS[2]), ("aff-small", &ROWS[4]), ("aff-base", &ROWS[7])];
+static FOUR: &[(&str, &Row)] = &[
+    ("aff-mini", &AFF_MINI),
+    ("aff-tiny", &AFF_TINY),
+    ("aff-small", &AFF_SMALL),
+    ("aff-base", &AFF_BASE_384),
+];
 static SIX: &[(&str, &Row)] = &[
-    ("aff-mini", &ROWS[0]),
-    ("aff-mini-1-5", &ROWS[1]),
-    ("aff-tiny", &ROWS[2]),
-    ("aff-tiny-1-5", &ROWS[3]),
-    ("aff-small", &ROWS[4]),
-    ("aff-small-1-5", &ROWS[5]),
+    ("aff-mini", &AFF_MINI),
+    ("aff-mini-1-5", &AFF_MINI_1_5),
+    ("aff-tiny", &AFF_TINY),
+    ("aff-tiny-1-5", &AFF_TINY_1_5),
+    ("aff-small", &AFF_SMALL),
+    ("aff-small-1-5", &AFF_SMALL_1_5),
 ];
 
 static RECIPES: [Recipe; 4] = [
@@ -176,7 +235,7 @@ static RECIPES: [Recipe; 4] = [
         data_set: DataSet::Ade20k,
         task: SegmentationTask::Semantic,
         alpha: 4.0,
-        shepard_power_init: 3.0,
+        shepard_power: ShepardPower::Learnt,
         edges: (512, 2048),
     },
     Recipe {
@@ -185,7 +244,7 @@ static RECIPES: [Recipe; 4] = [
         data_set: DataSet::CityscapesInstances,
         task: SegmentationTask::Instance,
         alpha: 8.0,
-        shepard_power_init: 3.0,
+        shepard_power: ShepardPower::Learnt,
         edges: (1024, 2048),
     },
     Recipe {
@@ -194,7 +253,7 @@ static RECIPES: [Recipe; 4] = [
         data_set: DataSet::Cityscapes,
         task: SegmentationTask::Panoptic,
         alpha: 8.0,
-        shepard_power_init: 3.0,
+        shepard_power: ShepardPower::Learnt,
         edges: (1024, 2048),
     },
     Recipe {
@@ -203,7 +262,7 @@ static RECIPES: [Recipe; 4] = [
         data_set: DataSet::CocoInstances,
         task: SegmentationTask::Instance,
         alpha: 4.0,
-        shepard_power_init: 2.0,
+        shepard_power: ShepardPower::Constant,
         edges: (800, 1333),
     },
 ];
@@ -226,21 +285,19 @@ fn segmenter(recipe: &Recipe, backbone: &str, row: &Row) -> SegmenterPreset {
     let base = backbone == "aff-base";
     let mut config = preset(row).backbone;
     config.alpha = recipe.alpha;
+    config.drop_path_rate = row.shape.segmenter_drop_path;
     (config.cluster_size, config.neighborhood_sizes) = if base { (24, [144; 4]) } else { (8, [48; 4]) };
     let queries = if base { 250 } else { 100 };
     SegmenterPreset {
         name: format!("{backbone}-{}", recipe.suffix),
         backbone: config,
-        decoder: Mask2FormerConfig {
-            hidden_dim: 256,
-            mask_feature_size: 256,
-            num_attention_heads: 8,
-            encoder_layers: 6,
-            encoder_feedforward_dim: 1024,
-            num_sampling_points: 4,
-            shepard_power_init: recipe.shepard_power_init,
-            decoder_layers: 9,
-            decoder_feedforward_dim: 2048,
+        decoder: match recipe.shepard_power {
+            ShepardPower::Learnt => Mask2FormerConfig::default(),
+            ShepardPower::Constant => Mask2FormerConfig {
+                shepard_power_init: 2.0,
+                shepard_power_learnable: false,
+                ..Mask2FormerConfig::default()
+            },
         },
         num_queries: queries,
         data_set: recipe.data_set,

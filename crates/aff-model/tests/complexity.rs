@@ -47,17 +47,7 @@ fn ade20k_segmenters_within_five_percent() {
     for (name, figure) in rows {
         let mut backbone = presets::classifier(name).unwrap().backbone;
         backbone.neighborhood_sizes = [48; 4];
-        let decoder = Mask2FormerConfig {
-            hidden_dim: 256,
-            mask_feature_size: 256,
-            num_attention_heads: 8,
-            encoder_layers: 6,
-            encoder_feedforward_dim: 1024,
-            num_sampling_points: 4,
-            shepard_power_init: 3.0,
-            decoder_layers: 9,
-            decoder_feedforward_dim: 2048,
-        };
+        let decoder = Mask2FormerConfig::default();
         let segmentation = SegmentationConfig::new(SegmentationTask::Semantic);
         let config = ModelConfig::segmenter(backbone, decoder, 100, segmentation, labels(150));
         let found = published(&config, 512);

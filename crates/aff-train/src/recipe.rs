@@ -158,10 +158,8 @@ impl Recipe {
             let expected = format!("one for each of the {} classes", classes.len());
             return Err(TrainError::value("model.num_queries", self.model.num_queries, expected));
         }
-        let segmentation = SegmentationConfig {
-            semantic_order: SemanticOrder::ResizeThenSum,
-            ..SegmentationConfig::new(SegmentationTask::Semantic)
-        };
+        let mut segmentation = SegmentationConfig::new(SegmentationTask::Semantic);
+        segmentation.semantic_order = SemanticOrder::ResizeThenSum;
         let config = ModelConfig::segmenter(
             self.model.backbone.clone(),
             self.model.decoder.clone(),

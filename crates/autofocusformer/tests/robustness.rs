@@ -4,7 +4,7 @@
 use aff_model::complexity::{InputSize, complexity};
 use aff_model::config::{
     BackboneConfig, DecoderConfig, Downsampling, HcFormerConfig, Mask2FormerConfig, ModelConfig,
-    SegmentationConfig, SegmentationTask, SemanticOrder,
+    SegmentationConfig, SegmentationTask,
 };
 use aff_model::{Phase, segmenter::Segmenter};
 use aff_weights::{published_models, random_weights};
@@ -34,60 +34,41 @@ fn every_published_model_takes_the_smallest_an_odd_and_a_long_image() {
 }
 
 fn backbone() -> BackboneConfig {
-    BackboneConfig {
-        embed_dims: [16, 24, 32, 40],
-        depths: [1, 2, 2, 1],
-        num_heads: [2, 2, 4, 4],
-        mlp_ratio: 2.0,
-        cluster_size: 8,
-        neighborhood_sizes: [48; 4],
-        downsample_rate: 0.25,
-        alpha: 4.0,
-        layer_scale_init: Some(0.5),
-        drop_path_rate: 0.2,
-        downsampling: Downsampling::Adaptive,
-    }
+    let mut config = BackboneConfig::new([16, 24, 32, 40], [1, 2, 2, 1], [2, 2, 4, 4]);
+    config.layer_scale_init = Some(0.5);
+    config.drop_path_rate = 0.2;
+    config
 }
 
 fn nano(decoder: impl Into<DecoderConfig>) -> ModelConfig {
-    let segmentation = SegmentationConfig {
-        task: SegmentationTask::Panoptic,
-        thing_ids: vec![0, 2],
-        threshold: 0.0,
-        mask_threshold: 0.5,
-        overlap_threshold: 0.0,
-        max_instances: 7,
-        semantic_order: SemanticOrder::SumThenResize,
-    };
+    let mut segmentation = SegmentationConfig::new(SegmentationTask::Panoptic);
+    segmentation.thing_ids = vec![0, 2];
     ModelConfig::segmenter(backbone(), decoder, 7, segmentation, ["a", "b", "c"].map(str::to_owned))
 }
 
 fn mask2former() -> Mask2FormerConfig {
-    Mask2FormerConfig {
-        hidden_dim: 32,
-        mask_feature_size: 24,
-        num_attention_heads: 4,
-        encoder_layers: 2,
-        encoder_feedforward_dim: 48,
-        num_sampling_points: 4,
-        shepard_power_init: 3.0,
-        decoder_layers: 3,
-        decoder_feedforward_dim: 64,
-    }
+    let mut config = Mask2FormerConfig::default();
+    config.hidden_dim = 32;
+    config.mask_feature_size = 24;
+    config.num_attention_heads = 4;
+    config.encoder_layers = 2;
+    config.encoder_feedforward_dim = 48;
+    config.decoder_layers = 3;
+    config.decoder_feedforward_dim = 64;
+    config
 }
 
 fn hcformer(encoder_layers: usize) -> HcFormerConfig {
-    HcFormerConfig {
-        hidden_dim: 32,
-        mask_feature_size: 24,
-        num_attention_heads: 4,
-        encoder_layers,
-        encoder_feedforward_dim: 48,
-        decoder_layers: 2,
-        decoder_feedforward_dim: 64,
-        assignment_dim: 16,
-        assignment_neighbors: 9,
-    }
+    let mut config = HcFormerConfig::default();
+    config.hidden_dim = 32;
+    config.mask_feature_size = 24;
+    config.num_attention_heads = 4;
+    config.encoder_layers = encoder_layers;
+    config.encoder_feedforward_dim = 48;
+    config.decoder_layers = 2;
+    config.decoder_feedforward_dim = 64;
+    config.assignment_dim = 16;
+    config
 }
 
 fn all_nano() -> [(&'static str, ModelConfig); 3] {

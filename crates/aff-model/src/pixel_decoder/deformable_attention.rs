@@ -35,7 +35,11 @@ impl DeformableAttention {
             attention_weights: nearly_constant(width, locations, None, &vb.pp("attention_weights"))?,
             value_proj: linear(width, width, &vb.pp("value_proj"))?,
             output_proj: linear(width, width, &vb.pp("output_proj"))?,
-            shepard_power: vb.get_with_hints(1, "shepard_power", Init::Const(config.shepard_power_init))?,
+            shepard_power: if config.shepard_power_learnable {
+                vb.get_with_hints(1, "shepard_power", Init::Const(config.shepard_power_init))?
+            } else {
+                Tensor::new(&[config.shepard_power_init], vb.device())?.to_dtype(vb.dtype())?
+            },
             heads,
             points,
         })

@@ -75,18 +75,18 @@ fn decoder(
             format!("has {locations} sampled locations, which {heads} heads on {LEVELS} levels cannot share");
         return Err(shapes.problem(problem));
     }
-    Ok(Mask2FormerConfig {
-        hidden_dim: shapes.dim(&format!("{PIXEL_DECODER}.mask_features.weight"), 1)?,
-        mask_feature_size: shapes.dim(&format!("{PIXEL_DECODER}.mask_features.weight"), 0)?,
-        num_attention_heads: heads,
-        encoder_layers: shapes.count(&layers),
-        encoder_feedforward_dim: shapes.dim(&format!("{layers}.0.linear1.weight"), 0)?,
-        num_sampling_points: locations / (heads * LEVELS),
-        shepard_power_init,
-        decoder_layers: shapes.count(&format!("{PREDICTOR}.transformer_ffn_layers")),
-        decoder_feedforward_dim: shapes
-            .dim(&format!("{PREDICTOR}.transformer_ffn_layers.0.linear1.weight"), 0)?,
-    })
+    let mut decoder = Mask2FormerConfig::default();
+    decoder.hidden_dim = shapes.dim(&format!("{PIXEL_DECODER}.mask_features.weight"), 1)?;
+    decoder.mask_feature_size = shapes.dim(&format!("{PIXEL_DECODER}.mask_features.weight"), 0)?;
+    decoder.num_attention_heads = heads;
+    decoder.encoder_layers = shapes.count(&layers);
+    decoder.encoder_feedforward_dim = shapes.dim(&format!("{layers}.0.linear1.weight"), 0)?;
+    decoder.num_sampling_points = locations / (heads * LEVELS);
+    decoder.shepard_power_init = shepard_power_init;
+    decoder.decoder_layers = shapes.count(&format!("{PREDICTOR}.transformer_ffn_layers"));
+    decoder.decoder_feedforward_dim =
+        shapes.dim(&format!("{PREDICTOR}.transformer_ffn_layers.0.linear1.weight"), 0)?;
+    Ok(decoder)
 }
 
 fn from_yaml(settings: &Settings<'_>, shapes: &Shapes<'_>, classes: usize) -> Result<Given, WeightsError> {
@@ -147,19 +147,15 @@ fn segmentation(
         SegmentationTask::Semantic
     };
     let resize_first = on("SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE")?;
-    Ok(SegmentationConfig {
-        task,
-        thing_ids: data_set.map(DataSet::thing_ids).unwrap_or_default(),
-        threshold: settings.number(&test("OBJECT_MASK_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD),
-        mask_threshold: 0.5,
-        overlap_threshold: settings.number(&test("OVERLAP_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD),
-        max_instances: settings.size("TEST.DETECTIONS_PER_IMAGE")?.unwrap_or(DEFAULT_INSTANCES),
-        semantic_order: if resize_first {
-            SemanticOrder::ResizeThenSum
-        } else {
-            SemanticOrder::SumThenResize
-        },
-    })
+    let mut segmentation = SegmentationConfig::new(task);
+    segmentation.thing_ids = data_set.map(DataSet::thing_ids).unwrap_or_default();
+    segmentation.threshold = settings.number(&test("OBJECT_MASK_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD);
+    segmentation.overlap_threshold =
+        settings.number(&test("OVERLAP_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD);
+    segmentation.max_instances = settings.size("TEST.DETECTIONS_PER_IMAGE")?.unwrap_or(DEFAULT_INSTANCES);
+    segmentation.semantic_order =
+        if resize_first { SemanticOrder::ResizeThenSum } else { SemanticOrder::SumThenResize };
+    Ok(segmentation)
 }
 
 fn yaml_preprocessor(settings: &Settings<'_>) -> Result<PreprocessorConfig, WeightsError> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aff_model::config::{BackboneConfig, Downsampling};
+use aff_model::config::{BackboneConfig, PaddingSlots};
 
 use crate::{TensorShapes, WeightsError};
 
@@ -65,19 +65,16 @@ impl<'a> Shapes<'a> {
             return Err(self.problem(format!("its stages have different MLP ratios: {ratios:?}")));
         }
         let layer_scale = self.shapes.contains_key(&format!("{}.0.gamma1", stage(0)));
-        Ok(BackboneConfig {
-            embed_dims,
-            depths: [0, 1, 2, 3].map(|index| self.count(&stage(index))),
-            num_heads: each("attn.pos_embed.weight")?,
-            mlp_ratio: ratios[0],
-            cluster_size: clustering.cluster_size,
-            neighborhood_sizes: clustering.neighborhood_sizes,
-            downsample_rate: clustering.downsample_rate,
-            alpha: clustering.alpha,
-            layer_scale_init: layer_scale.then_some(1e-5),
-            drop_path_rate: 0.0,
-            downsampling: Downsampling::Adaptive,
-        })
+        let depths = [0, 1, 2, 3].map(|index| self.count(&stage(index)));
+        let mut backbone = BackboneConfig::new(embed_dims, depths, each("attn.pos_embed.weight")?);
+        backbone.mlp_ratio = ratios[0];
+        backbone.cluster_size = clustering.cluster_size;
+        backbone.neighborhood_sizes = clustering.neighborhood_sizes;
+        backbone.padding_slots = PaddingSlots::FirstToken;
+        backbone.downsample_rate = clustering.downsample_rate;
+        backbone.alpha = clustering.alpha;
+        backbone.layer_scale_init = layer_scale.then_some(1e-5);
+        Ok(backbone)
     }
 
     /// Refuses a configuration that says something else than the shapes.
