@@ -11,6 +11,7 @@ pub mod classify;
 pub mod convert;
 pub mod eval;
 pub mod features;
+mod hub;
 pub mod info;
 mod model_args;
 pub mod predict;

@@ -61,7 +61,7 @@ impl ModelArgs {
 /// Loads a model, or the one in this program where none is named.
 pub(crate) fn load(model: Option<&Path>, revision: &str, place: &Place) -> Result<Model> {
     match model {
-        Some(model) => Ok(Model::from_pretrained_at(model, revision, place)?),
+        Some(model) => Ok(Model::from_pretrained(crate::hub::local(model, revision)?, place)?),
         None => Ok(Model::embedded(place)?),
     }
 }

@@ -10,18 +10,16 @@
 //! .locks/models--org--name/<etag>.lock
 //! ```
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::Links;
 use super::names::{Commit, ETag, FileName, RefName, RepoId};
+use crate::download::wait_for_lock;
 
 /// A name in a branch's file is no longer than this.
 const LONGEST_REF_BYTES: u64 = 256;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
-const LOCK_REPORT: Duration = Duration::from_secs(10);
 
 /// The part of the cache that belongs to one model.
 #[derive(Debug, Clone)]
@@ -99,31 +97,8 @@ impl ModelCache {
 
     /// Waits until no other process downloads this blob; the lock is the one that the Python client takes. `waiting` is called as
     /// soon as it is not free. It is let go when the file is dropped.
-    pub(crate) fn lock(&self, etag: &ETag, mut waiting: impl FnMut()) -> io::Result<File> {
-        let path = self.locks.join(format!("{}.lock", etag.as_str()));
-        create_folder_of(&path)?;
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-        let mut reported: Option<Instant> = None;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => {
-                    // Whole files are moved into place: without locks, the same file may be downloaded twice, no more.
-                    tracing::debug!("{}: no locks here: {error}", path.display());
-                    return Ok(file);
-                }
-            }
-            if reported.is_none_or(|at| at.elapsed() >= LOCK_REPORT) {
-                tracing::warn!(
-                    "waiting for another process that downloads the same file ({})",
-                    path.display()
-                );
-                waiting();
-                reported = Some(Instant::now());
-            }
-            std::thread::sleep(LOCK_PAUSE);
-        }
+    pub(crate) fn lock(&self, etag: &ETag, waiting: impl FnMut()) -> io::Result<File> {
+        wait_for_lock(&self.locks.join(format!("{}.lock", etag.as_str())), waiting)
     }
 
     /// Puts a file into the snapshot of a commit: a link to its blob, or where there are no links, the blob itself if it is new and a
