@@ -141,7 +141,7 @@ impl<R: Real> BucketGrid<R> {
         Self { columns, rows, starts, points: sorted }
     }
 
-    /// Fills `best` with the nearest points, nearest first, ties to the lower index. There must be no more places than
+    /// Fills `best` with the nearest points, nearest first, ties to the lower index. There must be no more slots than
     /// points.
     pub(crate) fn nearest(&self, query: [R; 2], best: &mut [Candidate<R>]) {
         best.fill((R::INFINITY, u32::MAX));
@@ -188,16 +188,16 @@ impl<R: Real> BucketGrid<R> {
     }
 }
 
-/// Puts a candidate in its place among the best, if it has one.
+/// Inserts a candidate among the best, if it is one of them.
 fn insert<R: Real>(best: &mut [Candidate<R>], candidate: Candidate<R>) {
     let last = best.len() - 1;
     if candidate >= best[last] {
         return;
     }
-    let mut place = last;
-    while place > 0 && candidate < best[place - 1] {
-        best[place] = best[place - 1];
-        place -= 1;
+    let mut slot = last;
+    while slot > 0 && candidate < best[slot - 1] {
+        best[slot] = best[slot - 1];
+        slot -= 1;
     }
-    best[place] = candidate;
+    best[slot] = candidate;
 }

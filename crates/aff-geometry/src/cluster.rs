@@ -46,7 +46,7 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// The token at each place of the sorted order.
+    /// The tokens in the sorted order.
     pub fn order(&self) -> &[u32] {
         &self.order
     }
@@ -71,7 +71,7 @@ impl Clusters {
         self.order.len()
     }
 
-    /// The places of cluster `k` in the sorted order.
+    /// The indices of cluster `k` in the sorted order.
     ///
     /// # Panics
     /// If there is no cluster `k`.

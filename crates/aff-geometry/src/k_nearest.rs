@@ -171,7 +171,7 @@ pub(crate) fn nearest_squared_distances<T: Coordinate>(points: &[[T; 2]]) -> Res
     let grid = BucketGrid::new(&points);
     distances.par_chunks_mut(CHUNK).zip(points.par_chunks(CHUNK)).for_each(|(distances, points)| {
         for (distance, &point) in distances.iter_mut().zip(points) {
-            // The nearest one is the point itself, or another one in the same place.
+            // The nearest one is the point itself, or another one at the same position.
             let mut best = [(0.0, 0); 2];
             grid.nearest(point, &mut best);
             *distance = best[1].0;

@@ -78,18 +78,18 @@ pub fn select<T: Coordinate>(
 
     let grid_prior = grid_prior(pos, GridPrior::for_stride(options.stride))?;
     let alpha = options.alpha as f32;
-    // Places in raster order rather than tokens, so that ties go to the lower number.
+    // Indices in raster order rather than tokens, so that ties go to the lower number.
     let mut keep = vec![false; pos.len()];
     let mut rivals = Vec::new();
     let mut reserved = 0;
-    for (place, &token) in raster.iter().enumerate() {
+    for (index, &token) in raster.iter().enumerate() {
         let token = token as usize;
         if is_reserved(pos[token], options.stride) {
-            keep[place] = true;
+            keep[index] = true;
             reserved += 1;
         } else {
             let prior = if grid_prior[token] { 1.0 } else { 0.0 };
-            rivals.push((prior + alpha * scores[token], place as u32));
+            rivals.push((prior + alpha * scores[token], index as u32));
         }
     }
     // Truncation of the product in double precision, as the reference rounds.
@@ -100,8 +100,8 @@ pub fn select<T: Coordinate>(
             b.0.partial_cmp(&a.0).unwrap_or(std::cmp::Ordering::Equal).then(a.1.cmp(&b.1))
         });
     }
-    for &(_, place) in &rivals[..wanted] {
-        keep[place as usize] = true;
+    for &(_, index) in &rivals[..wanted] {
+        keep[index as usize] = true;
     }
     let kept: Vec<u32> = raster.iter().zip(keep).filter(|(_, keep)| *keep).map(|(&token, _)| token).collect();
     let reason = |&token: &u32| {

@@ -29,27 +29,34 @@
 //! depend on the number of threads or on batch mates. Types are f32 and f64; f16 and bf16 are computed in f32. Beside each operator
 //! stands its twin, a composition of Candle operators in a module named `reference`: easy to read, and the yardstick of the tests.
 //! [`soft_assignment`](fn@soft_assignment) and [`sine_position_embedding`] are compositions only.
+//!
+//! # Invariants
+//! * **Nothing moves between devices by itself.** A kernel borrows the values of its tensors from the storage that they are in, in the
+//!   forward and in the backward pass, and its results are moved into storage; no operand is copied. On a device that an operator has
+//!   no kernel for, it runs as its twin, on that device. Only geometry, which lives on the host, is brought to where the tensors are.
+//! * **No gradient is cut in silence.** Gradients of gradients are an error that names the operator. (By default Candle itself forgets
+//!   what gradients were computed from between one operator and the next; its `CANDLE_GRAD_DO_NOT_DETACH` changes that.)
+//! * **Sizes are checked before they are trusted.** A product of sizes that does not fit into memory's addresses is an error.
 
 pub mod cluster_attention;
 pub mod deformable_gather;
-mod host;
+mod kernel;
 pub mod layers;
 pub mod neighborhood_merge;
 mod points;
 mod shape;
 mod shepard;
-mod simd;
 mod sine_embedding;
 pub mod soft_assignment;
 pub mod weighted_gather;
 
 pub use cluster_attention::{AttentionGeometry, ClusterAttention, PaddingSlots, cluster_attention};
 pub use deformable_gather::{DeformableGather, deformable_gather};
+pub use kernel::simd::instruction_set;
 pub use layers::{gelu, layer_norm, linear, softmax_last_dim};
 pub use neighborhood_merge::{MergeGeometry, NeighborhoodMerge, neighborhood_merge};
 pub use points::{CanvasLookup, ClusterNeighborhood, NeighborLists, Neighborhood, Offset, Positions};
 pub use shepard::ShepardInterpolation;
-pub use simd::instruction_set;
 pub use sine_embedding::sine_position_embedding;
 pub use soft_assignment::{AssignmentGeometry, SoftAssignment, soft_assignment};
 pub use weighted_gather::weighted_gather;

@@ -3,9 +3,10 @@
 
 mod common;
 
+use aff_geometry::Canvas;
 use aff_ops::deformable_gather::reference;
-use aff_ops::{CanvasLookup, DeformableGather, deformable_gather};
-use candle_core::{DType, Result, Tensor, Var};
+use aff_ops::{CanvasLookup, DeformableGather, Positions, deformable_gather};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use common::{assert_finite_differences, assert_same, clustered, on_threads, vars};
 use proptest::prelude::*;
 
@@ -46,7 +47,7 @@ impl Levels {
         vars(&shapes, seed, dtype)
     }
 
-    /// Locations between -1 and 1 become places on the canvas and a little beyond, the power becomes about 2.
+    /// Locations between -1 and 1 become points of the canvas and a little beyond, the power becomes about 2.
     fn with<R>(&self, inputs: &[Tensor], run: impl Fn(&DeformableGather<'_>) -> Result<R>) -> Result<R> {
         let half: Vec<f64> = self.sides.iter().map(|&side| f64::from(side) * 0.5).collect();
         let half = Tensor::new(half, inputs[1].device())?.to_dtype(inputs[1].dtype())?;
@@ -109,8 +110,55 @@ fn threads_change_nothing() {
     assert!(runs.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
+/// The kernel rounds a location on the host, the twin where the tensor is.
 #[test]
-fn locations_that_are_no_places_are_refused() {
+fn locations_between_cells_round_half_to_even_and_stay_on_the_canvas() {
+    let lookup = CanvasLookup::new(&Positions::full_grid(2, Canvas::new(7, 5).unwrap()), 1).unwrap();
+    let steps = |from: i32, to: i32| (from..to).map(|step| f64::from(step) * 0.25);
+    let locations: Vec<f64> = steps(-12, 40).flat_map(|y| steps(-12, 44).flat_map(move |x| [x, y])).collect();
+    let queries = locations.len() / 2;
+    let both = [locations.clone(), locations.clone()].concat();
+    let cpu = &Device::Cpu;
+    for dtype in [DType::F32, DType::F64] {
+        let tokens: Vec<f64> = (0..70).map(f64::from).collect();
+        let inputs = DeformableGather {
+            value: &Tensor::from_vec(tokens, (2, 35, 1), cpu).unwrap().to_dtype(dtype).unwrap(),
+            locations: &Tensor::from_slice(&both, (2, queries, 1, 1, 1, 2), cpu)
+                .unwrap()
+                .to_dtype(dtype)
+                .unwrap(),
+            weights: &Tensor::ones((2, queries, 1, 1, 1), dtype, cpu).unwrap(),
+            power: &Tensor::ones(1, dtype, cpu).unwrap(),
+        };
+        let levels = [lookup.clone()];
+        for run in [deformable_gather, reference::deformable_gather] {
+            let out = run(&inputs, &levels).unwrap().to_dtype(DType::F64).unwrap();
+            let out = out.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for (at, out) in out.into_iter().enumerate() {
+                let (x, y) = (both[2 * at], both[2 * at + 1]);
+                let cell = |c: f64, size: f64| c.round_ties_even().clamp(0.0, size - 1.0);
+                let image = (at / queries) as f64 * 35.0;
+                let expected = image + cell(y, 5.0) * 7.0 + cell(x, 7.0);
+                assert!((out - expected).abs() < 1e-4, "{x}, {y}: {out}, expected {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_twin_makes_nan_of_locations_that_are_nowhere() {
+    let levels = Levels::new(1, [4, 4], &[8]);
+    let inputs = levels.inputs(2, 1, 3, 1, 1, DType::F32);
+    let mut inputs: Vec<Tensor> = inputs.iter().map(|(_, var)| var.as_tensor().detach()).collect();
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        inputs[1] = (inputs[1].zeros_like().unwrap() + bad).unwrap();
+        let out = levels.slow()(&inputs).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(out.iter().all(|value| value.is_nan()), "{bad}: {out:?}");
+    }
+}
+
+#[test]
+fn locations_that_are_nowhere_are_refused() {
     let levels = Levels::new(1, [4, 4], &[8]);
     let inputs = levels.inputs(2, 1, 3, 1, 1, DType::F32);
     let mut inputs: Vec<Tensor> = inputs.iter().map(|(_, var)| var.as_tensor().detach()).collect();

@@ -40,6 +40,7 @@ proptest! {
         let fast = |t: &[Tensor]| gelu(&(&t[0] * 6.0)?);
         let slow = |t: &[Tensor]| reference::gelu(&(&t[0] * 6.0)?);
         assert_same(&vars(&[("x", vec![count])], seed, DType::F32), fast, slow, 2e-6);
+        assert_same(&vars(&[("x", vec![count])], seed, DType::F64), fast, slow, 1e-12);
     }
 
     #[test]
@@ -111,4 +112,27 @@ fn narrow_types_are_taken_and_integers_refused() {
     }
     let error = gelu(&x.to_dtype(DType::U32).unwrap()).unwrap_err().to_string();
     assert!(error.contains("gelu: `x` is U32"), "{error}");
+}
+
+/// In release builds such products once wrapped to 0, and the matrix product read what was not there.
+#[test]
+fn sizes_whose_product_wraps_are_refused() {
+    const HUGE: usize = 1 << 32;
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let refused = |result: Result<Tensor>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("more numbers than can be addressed"), "{error}");
+    };
+    refused(linear(&zeros(&[HUGE, 0]), &zeros(&[HUGE, 0]), None));
+}
+
+#[test]
+fn no_inputs_give_the_bias_and_no_rows_give_none() {
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let bias = Tensor::new(&[1_f32, 2.0], &Device::Cpu).unwrap();
+    let y = linear(&zeros(&[3, 0]), &zeros(&[2, 0]), Some(&bias)).unwrap();
+    assert_eq!(y.to_vec2::<f32>().unwrap(), [[1.0, 2.0]; 3]);
+    let y = linear(&zeros(&[3, 0]), &zeros(&[2, 0]), None).unwrap();
+    assert_eq!(y.to_vec2::<f32>().unwrap(), [[0.0, 0.0]; 3]);
+    assert_eq!(linear(&zeros(&[0, 5, 4]), &zeros(&[2, 4]), None).unwrap().dims(), [0, 5, 2]);
 }

@@ -96,8 +96,8 @@ proptest! {
         kind in prop_oneof![Just(Kind::Clusters), Just(Kind::All), Just(Kind::Lists)],
     ) {
         let merge = Merge::new(&on, kind, if back { Offset::ToQuery } else { Offset::ToNeighbor });
-        // The twin's GELU is Candle's, whose derivative has constants of six digits.
-        assert_same(&merge.inputs(channels, weights, seed, DType::F64), merge.fast(), merge.slow(), 1e-4);
+        // The layer norm over a few numbers, which may be nearly equal, magnifies the rounding.
+        assert_same(&merge.inputs(channels, weights, seed, DType::F64), merge.fast(), merge.slow(), 1e-8);
     }
 
     #[test]

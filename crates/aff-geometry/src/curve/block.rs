@@ -79,7 +79,7 @@ impl Block {
     }
 }
 
-/// Place of a cell on the curve through `block`, which must contain it.
+/// Rank of a cell on the curve through `block`, which must contain it.
 pub(super) fn rank(mut block: Block, cell: [u32; 2], split: Split) -> u64 {
     let mut rank = 0;
     'down: while !block.is_line() {
@@ -97,7 +97,7 @@ pub(super) fn rank(mut block: Block, cell: [u32; 2], split: Split) -> u64 {
     rank + block.local(cell).map_or(0, |[along, across]| u64::from(along) + u64::from(across))
 }
 
-/// The cell at a place on the curve through `block`, which must be long enough.
+/// The cell of a rank on the curve through `block`, which must be long enough.
 pub(super) fn cell(mut block: Block, mut rank: u64, split: Split) -> [u32; 2] {
     'down: while !block.is_line() {
         for index in 0..MAX_PARTS {

@@ -95,7 +95,7 @@ impl CellGrid {
 }
 
 impl Curve {
-    /// Place of a cell on the curve, from 0; `None` if the grid has no such cell.
+    /// Rank of a cell on the curve, from 0; `None` if the grid has no such cell.
     ///
     /// Cost: constant for scanline, O(log cells) for Hilbert and Peano; no memory.
     ///
@@ -115,7 +115,7 @@ impl Curve {
         })
     }
 
-    /// The cell at a place on the curve; `None` past its end. The inverse of [`rank`](Self::rank), at the same cost.
+    /// The cell of a rank on the curve; `None` past its end. The inverse of [`rank`](Self::rank), at the same cost.
     ///
     /// ```
     /// use aff_geometry::{CellGrid, Curve};
@@ -147,7 +147,7 @@ impl Curve {
     }
 }
 
-/// Iterator over the cells of a grid in the order of a curve, made by [`Curve::cells`]. It stores nothing but its place.
+/// Iterator over the cells of a grid in the order of a curve, made by [`Curve::cells`]. It stores nothing but its rank.
 #[derive(Clone, Debug)]
 pub struct Cells {
     curve: Curve,

@@ -13,15 +13,14 @@
 //!
 //! The last cluster may have fewer members than the others. What its missing slots are is a setting, [`PaddingSlots`].
 
-mod backward;
-mod blocks;
 mod cpu;
 pub mod reference;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use crate::host::{self, by_type};
+use crate::kernel::gradient::gradient;
+use crate::kernel::storage::{self, Borrowed, by_type};
 use crate::{ClusterNeighborhood, Positions, shape};
 use cpu::{Inputs, Parameters};
 
@@ -53,6 +52,9 @@ pub enum PaddingSlots {
     FirstToken,
 }
 
+/// What the published networks add to the logit of a padding slot.
+const PADDING_LOGIT: f64 = -100.0;
+
 /// Where the tokens of an attention are and who neighbours whom: made once for a stage, borrowed by all its blocks.
 ///
 /// Positions and the keys of the neighbourhood are in the order of the tokens; for [`ClusterNeighborhood::from_clusters`]
@@ -78,7 +80,6 @@ pub(crate) struct Sizes {
 
 impl ClusterAttention<'_> {
     fn sizes(&self, geometry: &AttentionGeometry<'_>) -> Result<Sizes> {
-        const OPERATOR: &str = "cluster_attention";
         let AttentionGeometry { positions, neighborhood, .. } = geometry;
         let (batch, tokens, channels) = shape::dims3(OPERATOR, "query", self.query, "[B,N,C]")?;
         let Some(&heads) = self.position_weight.dims().first() else {
@@ -152,14 +153,17 @@ pub fn cluster_attention(inputs: &ClusterAttention<'_>, geometry: &AttentionGeom
         ("blank_key", inputs.blank_key),
         ("blank_value", inputs.blank_value),
     ];
-    host::check_types("cluster_attention", &named)?;
+    storage::check_types(OPERATOR, &named)?;
+    if !storage::has_kernel(inputs.query) {
+        return reference::prepared(inputs, geometry);
+    }
     let parameters = [inputs.position_weight, inputs.position_bias, inputs.blank_key, inputs.blank_value];
     let parameters: Vec<Tensor> =
         parameters.iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
     let [query, key_value, parameters] = [
-        &host::prepared(inputs.query)?,
-        &host::prepared(inputs.key_value)?,
-        &host::prepared(&Tensor::cat(&parameters, 0)?)?,
+        &storage::prepared(inputs.query)?,
+        &storage::prepared(inputs.key_value)?,
+        &storage::prepared(&Tensor::cat(&parameters, 0)?)?,
     ];
     let operator = Operator {
         sizes,
@@ -169,6 +173,8 @@ pub fn cluster_attention(inputs: &ClusterAttention<'_>, geometry: &AttentionGeom
     };
     query.apply_op3(key_value, parameters, operator)?.to_dtype(inputs.query.dtype())
 }
+
+const OPERATOR: &str = "cluster_attention";
 
 /// Attention on contiguous tensors of one type; the parameters are one tensor, see [`Parameters::split`].
 struct Operator {
@@ -187,7 +193,7 @@ impl Operator {
 
 impl CustomOp3 for Operator {
     fn name(&self) -> &'static str {
-        "cluster_attention"
+        OPERATOR
     }
 
     fn cpu_fwd(
@@ -201,12 +207,12 @@ impl CustomOp3 for Operator {
     ) -> Result<(CpuStorage, Shape)> {
         by_type!(query.dtype(), T => {
             let inputs = Inputs {
-                query: host::slice::<T>(query, query_layout)?,
-                key_value: host::slice(key_value, key_value_layout)?,
-                parameters: Parameters::split(host::slice(parameters, parameters_layout)?, self.sizes),
+                query: storage::slice::<T>(query, query_layout)?,
+                key_value: storage::slice(key_value, key_value_layout)?,
+                parameters: Parameters::split(storage::slice(parameters, parameters_layout)?, self.sizes),
             };
             let out = cpu::forward(inputs, self.sizes, self.geometry());
-            Ok((candle_core::WithDType::to_cpu_storage_owned(out), query_layout.shape().clone()))
+            storage::output(out, query_layout.shape().clone())
         })
     }
 
@@ -218,21 +224,24 @@ impl CustomOp3 for Operator {
         out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let all = [query, key_value, parameters];
         by_type!(query.dtype(), T => {
-            let values = [query, key_value, parameters, out, grad].map(host::values::<T>);
-            let [query_values, key_values, parameter_values, out, grad] = values;
-            let (query_values, key_values, parameter_values) = (query_values?, key_values?, parameter_values?);
+            let borrowed = [query, key_value, parameters, out, &grad].map(Borrowed::new);
+            let [query_values, key_values, parameter_values, out, grad] = &borrowed;
             let inputs = Inputs {
-                query: &query_values,
-                key_value: &key_values,
-                parameters: Parameters::split(&parameter_values, self.sizes),
+                query: query_values.slice::<T>()?,
+                key_value: key_values.slice()?,
+                parameters: Parameters::split(parameter_values.slice()?, self.sizes),
             };
-            let gradients = backward::backward(inputs, self.sizes, self.geometry(), &out?, &grad?);
-            let like = |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device()).map(Some);
+            let gradients =
+                cpu::backward(inputs, self.sizes, self.geometry(), out.slice()?, grad.slice()?);
+            drop(borrowed);
+            let of = |values, input| gradient(OPERATOR, values, input, &all).map(Some);
             Ok((
-                like(gradients.query, query)?,
-                like(gradients.key_value, key_value)?,
-                like(gradients.parameters, parameters)?,
+                of(gradients.query, query)?,
+                of(gradients.key_value, key_value)?,
+                of(gradients.parameters, parameters)?,
             ))
         })
     }

@@ -2,9 +2,9 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::blocks::PADDING_LOGIT;
-use super::{AttentionGeometry, ClusterAttention, PaddingSlots, Sizes};
+use super::{AttentionGeometry, ClusterAttention, PADDING_LOGIT, PaddingSlots, Sizes};
 use crate::ClusterNeighborhood;
+use crate::kernel::storage;
 use crate::layers::reference::softmax_last_dim;
 use crate::points::{Offset, Slots, relative_position_features};
 
@@ -45,6 +45,19 @@ pub fn cluster_attention(inputs: &ClusterAttention<'_>, geometry: &AttentionGeom
         blank_value: &inputs.blank_value.reshape((heads, width))?,
     };
     local_attention(&attention, neighborhood)?.transpose(1, 2)?.reshape((batch, tokens, channels))
+}
+
+/// The same for narrow types, which it computes in f32.
+pub(super) fn prepared(inputs: &ClusterAttention<'_>, geometry: &AttentionGeometry<'_>) -> Result<Tensor> {
+    let wide = ClusterAttention {
+        query: &storage::prepared(inputs.query)?,
+        key_value: &storage::prepared(inputs.key_value)?,
+        position_weight: &storage::prepared(inputs.position_weight)?,
+        position_bias: &storage::prepared(inputs.position_bias)?,
+        blank_key: &storage::prepared(inputs.blank_key)?,
+        blank_value: &storage::prepared(inputs.blank_value)?,
+    };
+    cluster_attention(&wide, geometry)?.to_dtype(inputs.query.dtype())
 }
 
 /// Attention within neighbourhoods, with any bias.

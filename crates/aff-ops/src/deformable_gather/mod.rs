@@ -1,6 +1,6 @@
 //! Values at learnt locations of several levels of tokens: the heart of deformable attention (section 7 of the method).
 //!
-//! The value of a level at location `l` is interpolated from the 4 tokens nearest to the canvas place `round(l)` (half to
+//! The value of a level at location `l` is interpolated from the 4 tokens nearest to the canvas cell `round(l)` (half to
 //! even, clamped to the canvas), weighted by the inverse distance from `l` itself:
 //!
 //! ```text
@@ -9,17 +9,19 @@
 //! out_qh = sum_{level, point} weight_q,h,level,point value_h(location_q,h,level,point)
 //! ```
 //!
-//! As the neighbours of a location depend only on the canvas place, they are looked up in a [`CanvasLookup`], made once
+//! As the neighbours of a location depend only on the canvas cell, they are looked up in a [`CanvasLookup`], made once
 //! for a level and shared by all layers.
 
-mod backward;
 mod cpu;
 pub mod reference;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 
-use crate::host::{self, by_type};
+use crate::kernel::gradient::gradient;
+use crate::kernel::simd::Real;
+use crate::kernel::storage::{self, Borrowed, by_type};
+use crate::points::EMPTY;
 use crate::{CanvasLookup, shape};
 use cpu::Shared;
 
@@ -61,17 +63,27 @@ pub struct DeformableGather<'a> {
 /// See [`DeformableGather`]; N is the sum of the levels' tokens. The result is `[B,Q,C]`, channels laid out (head, D).
 ///
 /// # Errors
-/// If a shape differs from these or a location is not finite.
+/// If a shape differs from these, or a location is not finite: found out on the CPU only, on another device the result is NaN there.
 pub fn deformable_gather(inputs: &DeformableGather<'_>, levels: &[CanvasLookup]) -> Result<Tensor> {
     let sizes = inputs.sizes(levels)?;
-    let locations = host::prepared(inputs.locations)?;
-    let weights = host::prepared(inputs.weights)?.unsqueeze(5)?;
+    let dtype = inputs.value.dtype();
+    let [value, locations, weights, power] =
+        [inputs.value, inputs.locations, inputs.weights, inputs.power].map(storage::prepared);
+    let (value, locations, weights, power) = (value?, locations?, weights?, power?);
+    if !storage::has_kernel(inputs.value) {
+        let wide =
+            DeformableGather { value: &value, locations: &locations, weights: &weights, power: &power };
+        return reference::deformable_gather(&wide, levels)?.to_dtype(dtype);
+    }
     // Locations and their weights travel as one tensor, [B,Q,H,L,P,3].
-    let samples = Tensor::cat(&[&locations, &weights], D::Minus1)?;
+    let samples = Tensor::cat(&[&locations, &weights.unsqueeze(5)?], D::Minus1)?;
     let operator = Operator { sizes, levels: levels.to_vec() };
-    let value = host::prepared(inputs.value)?;
-    value.apply_op3(&samples, &host::prepared(inputs.power)?, operator)?.to_dtype(inputs.value.dtype())
+    value.apply_op3(&samples, &power, operator)?.to_dtype(dtype)
 }
+
+const OPERATOR: &str = "deformable_gather";
+/// Least squared distance whose logarithm is taken; its powers vanish beside [`DISTANCE_FLOOR`](crate::shepard::DISTANCE_FLOOR).
+const LEAST_SQUARED_DISTANCE: f64 = 1e-20;
 
 /// Sizes of a gather, once its inputs are checked.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +99,6 @@ struct Sizes {
 
 impl DeformableGather<'_> {
     fn sizes(&self, levels: &[CanvasLookup]) -> Result<Sizes> {
-        const OPERATOR: &str = "deformable_gather";
         let (batch, tokens, channels) = shape::dims3(OPERATOR, "value", self.value, "[B,N,C]")?;
         let &[_, queries, heads, _, points, _] = self.locations.dims() else {
             bail!(
@@ -96,11 +107,14 @@ impl DeformableGather<'_> {
             )
         };
         let samples = [batch, queries, heads, levels.len(), points];
-        let places = [batch, queries, heads, levels.len(), points, 2];
-        shape::expect(OPERATOR, "locations", self.locations, &places)?;
+        let coordinates = [batch, queries, heads, levels.len(), points, 2];
+        shape::expect(OPERATOR, "locations", self.locations, &coordinates)?;
         shape::expect(OPERATOR, "weights", self.weights, &samples)?;
         shape::expect(OPERATOR, "power", self.power, &[1])?;
         let in_levels: usize = levels.iter().map(CanvasLookup::tokens).sum();
+        if tokens >= EMPTY as usize {
+            bail!("{OPERATOR}: `value` has {tokens} tokens; expected fewer than {EMPTY}")
+        }
         if in_levels != tokens || levels.iter().any(|level| level.batch() != batch) {
             bail!(
                 "{OPERATOR}: `value` has {batch} images of {tokens} tokens; the levels have {in_levels} tokens and images {:?}",
@@ -116,18 +130,10 @@ impl DeformableGather<'_> {
             ("weights", self.weights),
             ("power", self.power),
         ];
-        host::check_types(OPERATOR, &named)?;
-        self.check_finite()?;
+        storage::check_types(OPERATOR, &named)?;
+        shape::count(OPERATOR, &[batch, queries, channels])?;
+        shape::count(OPERATOR, &[batch, queries, heads, levels.len(), points, 3])?;
         Ok(Sizes { batch, queries, tokens, channels, heads, points })
-    }
-
-    /// A location that is no place would read whatever token comes first.
-    fn check_finite(&self) -> Result<()> {
-        let sum = self.locations.detach().to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>()?;
-        if sum.is_finite() {
-            return Ok(());
-        }
-        bail!("deformable_gather: `locations` has NaN or infinite numbers; expected places on the canvas")
     }
 }
 
@@ -137,18 +143,21 @@ struct Operator {
     levels: Vec<CanvasLookup>,
 }
 
-/// Splits `[..,3]` into locations `[..,2]` and weights `[..]`.
-fn split_samples<T: Copy>(samples: &[T]) -> (Vec<T>, Vec<T>) {
-    let samples = samples.as_chunks::<3>().0;
-    (
-        samples.iter().flat_map(|&[x, y, _]| [x, y]).collect(),
-        samples.iter().map(|&[_, _, weight]| weight).collect(),
-    )
+impl Operator {
+    fn shared<'a, T: Real>(&'a self, value: &'a [T], samples: &'a [T], power: &[T]) -> Result<Shared<'a, T>> {
+        let &[power] = power else { bail!("{OPERATOR}: `power` has {} numbers; expected 1", power.len()) };
+        let samples = samples.as_chunks::<3>().0;
+        // A location that is no point of the plane would read whatever token comes first.
+        if samples.iter().any(|[x, y, _]| !(x.is_finite() && y.is_finite())) {
+            bail!("{OPERATOR}: `locations` has NaN or infinite numbers; expected points of the canvas")
+        }
+        Ok(Shared { value, samples, power, sizes: self.sizes, levels: &self.levels })
+    }
 }
 
 impl CustomOp3 for Operator {
     fn name(&self) -> &'static str {
-        "deformable_gather"
+        OPERATOR
     }
 
     fn cpu_fwd(
@@ -162,16 +171,12 @@ impl CustomOp3 for Operator {
     ) -> Result<(CpuStorage, Shape)> {
         let Sizes { batch, queries, channels, .. } = self.sizes;
         by_type!(value.dtype(), T => {
-            let (locations, weights) = split_samples(host::slice::<T>(samples, samples_layout)?);
-            let out = cpu::forward(Shared {
-                value: host::slice(value, value_layout)?,
-                locations: &locations,
-                weights: &weights,
-                power: host::slice(power, power_layout)?[0],
-                sizes: self.sizes,
-                levels: &self.levels,
-            });
-            Ok((candle_core::WithDType::to_cpu_storage_owned(out), Shape::from((batch, queries, channels))))
+            let shared = self.shared::<T>(
+                storage::slice(value, value_layout)?,
+                storage::slice(samples, samples_layout)?,
+                storage::slice(power, power_layout)?,
+            )?;
+            storage::output(cpu::forward(shared), (batch, queries, channels))
         })
     }
 
@@ -183,23 +188,19 @@ impl CustomOp3 for Operator {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let all = [value, samples, power];
         by_type!(value.dtype(), T => {
-            let (values, grad) = (host::values::<T>(value)?, host::values::<T>(grad)?);
-            let (locations, weights) = split_samples(&host::values::<T>(samples)?);
-            let shared = Shared {
-                value: &values,
-                locations: &locations,
-                weights: &weights,
-                power: host::values::<T>(power)?[0],
-                sizes: self.sizes,
-                levels: &self.levels,
-            };
-            let gradients = backward::backward(shared, &grad);
-            let device = value.device();
+            let borrowed = [value, samples, power, &grad].map(Borrowed::new);
+            let [values, sample_values, powers, grad] = &borrowed;
+            let shared = self.shared::<T>(values.slice()?, sample_values.slice()?, powers.slice()?)?;
+            let gradients = cpu::backward(shared, grad.slice()?);
+            drop(borrowed);
+            let of = |values, input| gradient(OPERATOR, values, input, &all).map(Some);
             Ok((
-                Some(Tensor::from_vec(gradients.value, value.shape(), device)?),
-                Some(Tensor::from_vec(gradients.samples.into_flattened(), samples.shape(), device)?),
-                Some(Tensor::from_vec(vec![gradients.power], power.shape(), device)?),
+                of(gradients.value, value)?,
+                of(gradients.samples.into_flattened(), samples)?,
+                of(vec![gradients.power], power)?,
             ))
         })
     }

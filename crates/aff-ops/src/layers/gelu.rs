@@ -4,8 +4,11 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::host::{self, by_type};
-use crate::simd::{Kernel, LANES, Real, Simd};
+use crate::kernel::gradient::gradient;
+use crate::kernel::simd::{Kernel, LANES, Real, Simd};
+use crate::kernel::storage::{self, Borrowed, by_type};
+use crate::layers::reference;
+use crate::shape;
 
 /// Numbers that a thread takes at a time.
 const CHUNK: usize = 1 << 14;
@@ -25,37 +28,46 @@ const CHUNK: usize = 1 << 14;
 /// # Errors
 /// If the type of `x` is not a floating point one.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    host::check_types("gelu", &[("x", x)])?;
-    host::prepared(x)?.apply_op1(Gelu)?.to_dtype(x.dtype())
+    storage::check_types(OPERATOR, &[("x", x)])?;
+    shape::count(OPERATOR, x.dims())?;
+    let wide = storage::prepared(x)?;
+    let out = if storage::has_kernel(x) { wide.apply_op1(Operator)? } else { reference::gelu(&wide)? };
+    out.to_dtype(x.dtype())
 }
 
-struct Gelu;
+const OPERATOR: &str = "gelu";
 
-impl CustomOp1 for Gelu {
+struct Operator;
+
+impl CustomOp1 for Operator {
     fn name(&self) -> &'static str {
-        "gelu"
+        OPERATOR
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         by_type!(x.dtype(), T => {
-            let x = host::slice::<T>(x, layout)?;
+            let x = storage::slice::<T>(x, layout)?;
             let mut out = vec![0.0; x.len()];
             out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
                 T::dispatch(Forward { x, out });
             });
-            Ok((candle_core::WithDType::to_cpu_storage_owned(out), layout.shape().clone()))
+            storage::output(out, layout.shape().clone())
         })
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
         by_type!(x.dtype(), T => {
-            let (values, grad) = (host::values::<T>(x)?, host::values::<T>(grad)?);
+            let borrowed = [x, &grad].map(Borrowed::new);
+            let [values, grad] = &borrowed;
+            let (values, grad) = (values.slice::<T>()?, grad.slice::<T>()?);
             let mut grad_x = vec![0.0; values.len()];
             let inputs = values.par_chunks(CHUNK).zip(grad.par_chunks(CHUNK));
             grad_x.par_chunks_mut(CHUNK).zip(inputs).for_each(|(grad_x, (x, grad))| {
                 T::dispatch(Backward { x, grad, grad_x });
             });
-            Ok(Some(Tensor::from_vec(grad_x, x.shape(), x.device())?))
+            drop(borrowed);
+            gradient(OPERATOR, grad_x, x, &[]).map(Some)
         })
     }
 }

@@ -4,9 +4,12 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::host::{self, ROWS, by_type};
+use crate::kernel::ROWS;
+use crate::kernel::gradient::gradient;
+use crate::kernel::simd::{Kernel, LANES, Real, Simd, sum};
+use crate::kernel::storage::{self, Borrowed, by_type};
+use crate::layers::reference;
 use crate::shape;
-use crate::simd::{Kernel, LANES, Real, Simd, sum};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
 ///
@@ -26,22 +29,29 @@ use crate::simd::{Kernel, LANES, Real, Simd, sum};
 /// # Errors
 /// If the shapes or types differ from these.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    const OPERATOR: &str = "layer_norm";
     let channels = x.dim(D::Minus1)?;
+    shape::count(OPERATOR, x.dims())?;
     shape::expect(OPERATOR, "weight", weight, &[channels])?;
     shape::expect(OPERATOR, "bias", bias, &[channels])?;
-    host::check_types(OPERATOR, &[("x", x), ("weight", weight), ("bias", bias)])?;
-    let [prepared, weight, bias] = [host::prepared(x)?, host::prepared(weight)?, host::prepared(bias)?];
-    prepared.apply_op3(&weight, &bias, LayerNorm { eps })?.to_dtype(x.dtype())
+    storage::check_types(OPERATOR, &[("x", x), ("weight", weight), ("bias", bias)])?;
+    let [wide, weight, bias] = [storage::prepared(x)?, storage::prepared(weight)?, storage::prepared(bias)?];
+    let out = if storage::has_kernel(x) {
+        wide.apply_op3(&weight, &bias, Operator { eps })?
+    } else {
+        reference::layer_norm(&wide, &weight, &bias, eps)?
+    };
+    out.to_dtype(x.dtype())
 }
 
-struct LayerNorm {
+const OPERATOR: &str = "layer_norm";
+
+struct Operator {
     eps: f64,
 }
 
-impl CustomOp3 for LayerNorm {
+impl CustomOp3 for Operator {
     fn name(&self) -> &'static str {
-        "layer_norm"
+        OPERATOR
     }
 
     fn cpu_fwd(
@@ -55,9 +65,9 @@ impl CustomOp3 for LayerNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let shape = x_layout.shape().clone();
         by_type!(x.dtype(), T => {
-            let x = host::slice::<T>(x, x_layout)?;
-            let weight = host::slice::<T>(weight, weight_layout)?;
-            let bias = host::slice::<T>(bias, bias_layout)?;
+            let x = storage::slice::<T>(x, x_layout)?;
+            let weight = storage::slice::<T>(weight, weight_layout)?;
+            let bias = storage::slice::<T>(bias, bias_layout)?;
             let mut out = vec![0.0; x.len()];
             if !out.is_empty() {
                 let chunk = ROWS * weight.len();
@@ -65,7 +75,7 @@ impl CustomOp3 for LayerNorm {
                     T::dispatch(Forward { x, weight, bias, eps: self.eps as T, out });
                 });
             }
-            Ok((candle_core::WithDType::to_cpu_storage_owned(out), shape))
+            storage::output(out, shape)
         })
     }
 
@@ -73,42 +83,47 @@ impl CustomOp3 for LayerNorm {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _: &Tensor,
+        bias: &Tensor,
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let all = [x, weight, bias];
         by_type!(x.dtype(), T => {
-            let channels = weight.elem_count();
-            let (grad, x_values, weight) =
-                (host::values::<T>(grad)?, host::values::<T>(x)?, host::values::<T>(weight)?);
-            let mut grad_x = vec![0.0; x_values.len()];
-            let chunk = (ROWS * channels).max(1);
-            let partial: Vec<[Vec<T>; 2]> = grad_x
-                .par_chunks_mut(chunk)
-                .zip(x_values.par_chunks(chunk).zip(grad.par_chunks(chunk)))
-                .map(|(grad_x, (x, grad))| {
-                    let mut sums = [vec![0.0; channels], vec![0.0; channels]];
-                    let [grad_weight, grad_bias] = &mut sums;
-                    let eps = self.eps as T;
-                    T::dispatch(Backward { x, weight: &weight, eps, grad, grad_x, grad_weight, grad_bias });
-                    sums
-                })
-                .collect();
-            let mut sums = [vec![0.0; channels], vec![0.0; channels]];
-            for partial in &partial {
-                for (sums, partial) in sums.iter_mut().zip(partial) {
-                    sums.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part);
-                }
-            }
-            let [grad_weight, grad_bias] = sums;
-            let device = x.device();
-            Ok((
-                Some(Tensor::from_vec(grad_x, x.shape(), device)?),
-                Some(Tensor::from_vec(grad_weight, channels, device)?),
-                Some(Tensor::from_vec(grad_bias, channels, device)?),
-            ))
+            let borrowed = [x, weight, &grad].map(Borrowed::new);
+            let [values, weights, grad] = &borrowed;
+            let (values, weights, grad) = (values.slice::<T>()?, weights.slice()?, grad.slice()?);
+            let (grad_x, [grad_weight, grad_bias]) = backward(values, weights, grad, self.eps as T);
+            drop(borrowed);
+            let of = |values, input| gradient(OPERATOR, values, input, &all).map(Some);
+            Ok((of(grad_x, x)?, of(grad_weight, weight)?, of(grad_bias, bias)?))
         })
     }
+}
+
+/// Gradients of `x`, and of `weight` and `bias`.
+fn backward<T: Real>(x: &[T], weight: &[T], grad: &[T], eps: T) -> (Vec<T>, [Vec<T>; 2]) {
+    let channels = weight.len();
+    let zeros = || [vec![T::zero(); channels], vec![T::zero(); channels]];
+    let mut grad_x = vec![T::zero(); x.len()];
+    let chunk = (ROWS * channels).max(1);
+    let partial: Vec<[Vec<T>; 2]> = grad_x
+        .par_chunks_mut(chunk)
+        .zip(x.par_chunks(chunk).zip(grad.par_chunks(chunk)))
+        .map(|(grad_x, (x, grad))| {
+            let mut sums = zeros();
+            let [grad_weight, grad_bias] = &mut sums;
+            T::dispatch(Backward { x, weight, eps, grad, grad_x, grad_weight, grad_bias });
+            sums
+        })
+        .collect();
+    let mut sums = zeros();
+    for partial in &partial {
+        for (sums, partial) in sums.iter_mut().zip(partial) {
+            sums.iter_mut().zip(partial).for_each(|(sum, &part)| *sum += part);
+        }
+    }
+    (grad_x, sums)
 }
 
 /// Mean and reciprocal standard deviation of a row.

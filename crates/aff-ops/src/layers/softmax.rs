@@ -4,8 +4,12 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::host::{self, ROWS, by_type};
-use crate::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
+use crate::kernel::ROWS;
+use crate::kernel::gradient::gradient;
+use crate::kernel::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
+use crate::kernel::storage::{self, Borrowed, by_type};
+use crate::layers::reference;
+use crate::shape;
 
 /// Softmax over the last axis.
 ///
@@ -25,47 +29,57 @@ use crate::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
 /// # Errors
 /// If `x` has no axis or is not of a floating point type.
 pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
-    host::check_types("softmax_last_dim", &[("x", x)])?;
+    storage::check_types(OPERATOR, &[("x", x)])?;
     x.dim(D::Minus1)?;
-    host::prepared(x)?.apply_op1(Softmax)?.to_dtype(x.dtype())
+    shape::count(OPERATOR, x.dims())?;
+    let wide = storage::prepared(x)?;
+    let out =
+        if storage::has_kernel(x) { wide.apply_op1(Operator)? } else { reference::softmax_last_dim(&wide)? };
+    out.to_dtype(x.dtype())
 }
 
-struct Softmax;
+const OPERATOR: &str = "softmax_last_dim";
+
+struct Operator;
 
 /// The last axis of a shape.
 fn width(shape: &Shape) -> usize {
     shape.dims().last().copied().unwrap_or(1).max(1)
 }
 
-impl CustomOp1 for Softmax {
+impl CustomOp1 for Operator {
     fn name(&self) -> &'static str {
-        "softmax_last_dim"
+        OPERATOR
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let width = width(layout.shape());
         by_type!(x.dtype(), T => {
-            let x = host::slice::<T>(x, layout)?;
+            let x = storage::slice::<T>(x, layout)?;
             let mut out = vec![0.0; x.len()];
             let chunk = ROWS * width;
             out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
                 T::dispatch(Forward { x, width, out });
             });
-            Ok((candle_core::WithDType::to_cpu_storage_owned(out), layout.shape().clone()))
+            storage::output(out, layout.shape().clone())
         })
     }
 
     fn bwd(&self, x: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let width = width(x.shape());
+        let grad = grad.contiguous()?;
         by_type!(x.dtype(), T => {
-            let (out, grad) = (host::values::<T>(out)?, host::values::<T>(grad)?);
+            let borrowed = [out, &grad].map(Borrowed::new);
+            let [out, grad] = &borrowed;
+            let (out, grad) = (out.slice::<T>()?, grad.slice::<T>()?);
             let mut grad_x = vec![0.0; out.len()];
             let chunk = ROWS * width;
             let inputs = out.par_chunks(chunk).zip(grad.par_chunks(chunk));
             grad_x.par_chunks_mut(chunk).zip(inputs).for_each(|(grad_x, (out, grad))| {
                 T::dispatch(Backward { out, grad, width, grad_x });
             });
-            Ok(Some(Tensor::from_vec(grad_x, x.shape(), x.device())?))
+            drop(borrowed);
+            gradient(OPERATOR, grad_x, x, &[]).map(Some)
         })
     }
 }

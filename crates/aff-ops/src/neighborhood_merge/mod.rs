@@ -7,14 +7,15 @@
 //!
 //! The importance scores `s` are learnt through this sum: they are what a token counts for where it is merged.
 
-mod backward;
 mod cpu;
 pub mod reference;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use crate::host::{self, by_type};
+use crate::kernel::gradient::gradient;
+use crate::kernel::simd::Real;
+use crate::kernel::storage::{self, Borrowed, by_type};
 use crate::points::{self, Slots};
 use crate::weighted_gather::check_feat;
 use crate::{Neighborhood, Offset, Positions, shape};
@@ -88,6 +89,9 @@ pub struct MergeGeometry<'a> {
 /// If a shape differs from these, or positions and neighbourhood do not fit.
 pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'_>) -> Result<Tensor> {
     let sizes = inputs.sizes(geometry)?;
+    if !storage::has_kernel(inputs.feat) {
+        return reference::prepared(inputs, geometry);
+    }
     let ones;
     let score = match inputs.score {
         Some(score) => score,
@@ -98,7 +102,7 @@ pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeomet
     };
     let net = [inputs.linear_weight, inputs.linear_bias, inputs.norm_weight, inputs.norm_bias];
     let net: Vec<Tensor> = net.iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
-    let net = host::prepared(&Tensor::cat(&net, 0)?)?;
+    let net = storage::prepared(&Tensor::cat(&net, 0)?)?;
     let operator = Operator {
         sizes,
         queries: geometry.queries.clone(),
@@ -106,9 +110,13 @@ pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeomet
         neighborhood: geometry.neighborhood.clone(),
         offset: geometry.offset,
     };
-    let (feat, score) = (host::prepared(inputs.feat)?, host::prepared(score)?);
+    let (feat, score) = (storage::prepared(inputs.feat)?, storage::prepared(score)?);
     feat.apply_op3(&score, &net, operator)?.to_dtype(inputs.feat.dtype())
 }
+
+const OPERATOR: &str = "neighborhood_merge";
+/// `eps` of the layer norm within the weight network, as of every layer norm of the method.
+const EPS: f64 = 1e-5;
 
 /// Sizes of a merge, once its inputs are checked.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +130,6 @@ struct Sizes {
 
 impl NeighborhoodMerge<'_> {
     fn sizes(&self, geometry: &MergeGeometry<'_>) -> Result<Sizes> {
-        const OPERATOR: &str = "neighborhood_merge";
         let neighborhood = geometry.neighborhood;
         check_feat(OPERATOR, self.feat, neighborhood)?;
         points::check(geometry.queries, geometry.keys, neighborhood)?;
@@ -145,7 +152,9 @@ impl NeighborhoodMerge<'_> {
             ("norm_bias", self.norm_bias),
             ("score", self.score.unwrap_or(self.feat)),
         ];
-        host::check_types(OPERATOR, &named)?;
+        storage::check_types(OPERATOR, &named)?;
+        shape::count(OPERATOR, &[batch, neighborhood.queries(), weights, channels])?;
+        shape::count(OPERATOR, &[batch, neighborhood.queries(), neighborhood.slots(), weights])?;
         Ok(Sizes { batch, queries: neighborhood.queries(), keys, channels, weights })
     }
 }
@@ -160,12 +169,7 @@ struct Operator {
 }
 
 impl Operator {
-    fn shared<'a, T: crate::simd::Real>(
-        &'a self,
-        feat: &'a [T],
-        score: &'a [T],
-        net: &'a [T],
-    ) -> Shared<'a, T> {
+    fn shared<'a, T: Real>(&'a self, feat: &'a [T], score: &'a [T], net: &'a [T]) -> Shared<'a, T> {
         Shared {
             feat,
             score,
@@ -181,7 +185,7 @@ impl Operator {
 
 impl CustomOp3 for Operator {
     fn name(&self) -> &'static str {
-        "neighborhood_merge"
+        OPERATOR
     }
 
     fn cpu_fwd(
@@ -195,10 +199,10 @@ impl CustomOp3 for Operator {
     ) -> Result<(CpuStorage, Shape)> {
         let Sizes { batch, queries, channels, weights, .. } = self.sizes;
         by_type!(feat.dtype(), T => {
-            let feat = host::slice::<T>(feat, feat_layout)?;
-            let (score, net) = (host::slice(score, score_layout)?, host::slice(net, net_layout)?);
+            let feat = storage::slice::<T>(feat, feat_layout)?;
+            let (score, net) = (storage::slice(score, score_layout)?, storage::slice(net, net_layout)?);
             let out = cpu::forward(self.shared(feat, score, net));
-            Ok((candle_core::WithDType::to_cpu_storage_owned(out), Shape::from((batch, queries, weights * channels))))
+            storage::output(out, (batch, queries, weights * channels))
         })
     }
 
@@ -210,12 +214,16 @@ impl CustomOp3 for Operator {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let all = [feat, score, net];
         by_type!(feat.dtype(), T => {
-            let [feat_values, score_values, net_values, grad] = [feat, score, net, grad].map(host::values::<T>);
-            let (feat_values, score_values, net_values) = (feat_values?, score_values?, net_values?);
-            let gradients = backward::backward(self.shared(&feat_values, &score_values, &net_values), &grad?);
-            let like = |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device()).map(Some);
-            Ok((like(gradients.feat, feat)?, like(gradients.score, score)?, like(gradients.net, net)?))
+            let borrowed = [feat, score, net, &grad].map(Borrowed::new);
+            let [feat_values, score_values, net_values, grad] = &borrowed;
+            let shared = self.shared(feat_values.slice::<T>()?, score_values.slice()?, net_values.slice()?);
+            let gradients = cpu::backward(shared, grad.slice()?);
+            drop(borrowed);
+            let of = |values, input| gradient(OPERATOR, values, input, &all).map(Some);
+            Ok((of(gradients.feat, feat)?, of(gradients.score, score)?, of(gradients.net, net)?))
         })
     }
 }

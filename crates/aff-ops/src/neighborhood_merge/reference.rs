@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::cpu::EPS;
-use super::{MergeGeometry, NeighborhoodMerge};
+use super::{EPS, MergeGeometry, NeighborhoodMerge};
+use crate::kernel::storage;
 use crate::layers::reference::{gelu, layer_norm};
 use crate::points::{Slots, relative_position_features};
 use crate::weighted_gather::reference::multi_weighted_gather;
@@ -39,4 +39,18 @@ pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeomet
         queries,
         weight_channels * channels,
     ))
+}
+
+/// The same for narrow types, which it computes in f32.
+pub(super) fn prepared(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'_>) -> Result<Tensor> {
+    let score = inputs.score.map(storage::prepared).transpose()?;
+    let wide = NeighborhoodMerge {
+        feat: &storage::prepared(inputs.feat)?,
+        score: score.as_ref(),
+        linear_weight: &storage::prepared(inputs.linear_weight)?,
+        linear_bias: &storage::prepared(inputs.linear_bias)?,
+        norm_weight: &storage::prepared(inputs.norm_weight)?,
+        norm_bias: &storage::prepared(inputs.norm_bias)?,
+    };
+    neighborhood_merge(&wide, geometry)?.to_dtype(inputs.feat.dtype())
 }

@@ -69,4 +69,9 @@ impl CanvasLookup {
         let start = ((image * height + y) * width + x) * self.k;
         &self.nearest[start..start + self.k]
     }
+
+    /// The tokens of every cell of every image, `[B, height, width, k]`.
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        &self.nearest
+    }
 }

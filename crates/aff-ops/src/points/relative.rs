@@ -4,8 +4,8 @@ use aff_geometry::relative_features;
 use candle_core::{Result, Tensor, bail};
 
 use super::{EMPTY, Positions, Slots};
+use crate::kernel::simd::{Real, Simd};
 use crate::shape;
-use crate::simd::{Real, Simd};
 
 /// Which way a relative position points. The published network has it both ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Offset {
     ToQuery,
 }
 
-/// phi of [`LANES`](crate::simd::LANES) relative positions at a time: `(dx, dy, d, dy/d, dx/d)`, the ratios zero at distance zero.
+/// phi of [`LANES`](crate::kernel::simd::LANES) relative positions at a time: `(dx, dy, d, dy/d, dx/d)`, the ratios zero at distance zero.
 #[inline(always)]
 pub(crate) fn feature_lanes<T: Real, S: Simd<T>>(simd: S, dx: S::Vector, dy: S::Vector) -> [S::Vector; 5] {
     let distance = simd.sqrt(simd.mul_add(dx, dx, simd.mul(dy, dy)));

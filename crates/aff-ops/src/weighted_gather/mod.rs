@@ -1,12 +1,13 @@
 //! Sums of neighbours with given weights.
 
-pub(crate) mod cpu;
+mod cpu;
 pub mod reference;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::host::{self, by_type};
+use crate::kernel::gradient::gradient;
+use crate::kernel::storage::{self, Borrowed, by_type};
 use crate::points::Slots;
 use crate::{NeighborLists, shape};
 
@@ -29,21 +30,30 @@ use crate::{NeighborLists, shape};
 /// # Errors
 /// If a shape differs from these.
 pub fn weighted_gather(feat: &Tensor, weights: &Tensor, neighbors: &NeighborLists) -> Result<Tensor> {
-    check_feat("weighted_gather", feat, neighbors)?;
+    check_feat(OPERATOR, feat, neighbors)?;
     let expected = [neighbors.batch(), neighbors.queries(), neighbors.per_query()];
-    shape::expect("weighted_gather", "weights", weights, &expected)?;
-    host::check_types("weighted_gather", &[("feat", feat), ("weights", weights)])?;
-    let operator = WeightedGather { neighbors: neighbors.clone() };
-    host::prepared(feat)?.apply_op2(&host::prepared(weights)?, operator)?.to_dtype(feat.dtype())
+    shape::expect(OPERATOR, "weights", weights, &expected)?;
+    storage::check_types(OPERATOR, &[("feat", feat), ("weights", weights)])?;
+    shape::count(OPERATOR, &[neighbors.batch(), neighbors.queries(), feat.dim(2)?])?;
+    let (wide, weights) = (storage::prepared(feat)?, storage::prepared(weights)?);
+    let out = if storage::has_kernel(feat) {
+        wide.apply_op2(&weights, Operator { neighbors: neighbors.clone() })?
+    } else {
+        reference::weighted_gather(&wide, &weights, neighbors)?
+    };
+    out.to_dtype(feat.dtype())
 }
 
-struct WeightedGather {
+const OPERATOR: &str = "weighted_gather";
+
+/// Sums of contiguous tensors of one type.
+struct Operator {
     neighbors: NeighborLists,
 }
 
-impl CustomOp2 for WeightedGather {
+impl CustomOp2 for Operator {
     fn name(&self) -> &'static str {
-        "weighted_gather"
+        OPERATOR
     }
 
     fn cpu_fwd(
@@ -55,10 +65,10 @@ impl CustomOp2 for WeightedGather {
     ) -> Result<(CpuStorage, Shape)> {
         let (batch, _, channels) = feat_layout.shape().dims3()?;
         by_type!(feat.dtype(), T => {
-            let (feat, weights) = (host::slice::<T>(feat, feat_layout)?, host::slice(weights, weights_layout)?);
+            let feat = storage::slice::<T>(feat, feat_layout)?;
+            let weights = storage::slice(weights, weights_layout)?;
             let out = cpu::forward(feat, weights, channels, &self.neighbors);
-            let shape = Shape::from((batch, self.neighbors.queries(), channels));
-            Ok((candle_core::WithDType::to_cpu_storage_owned(out), shape))
+            storage::output(out, (batch, self.neighbors.queries(), channels))
         })
     }
 
@@ -70,16 +80,17 @@ impl CustomOp2 for WeightedGather {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let channels = feat.dim(2)?;
+        let grad = grad.contiguous()?;
+        let all = [feat, weights];
         by_type!(feat.dtype(), T => {
-            let (feat_values, weight_values, grad) =
-                (host::values::<T>(feat)?, host::values::<T>(weights)?, host::values::<T>(grad)?);
-            let grad_feat = cpu::feat_gradients(&self.neighbors, &weight_values, &grad, channels, 1);
-            let grad_weights = cpu::weights_backward(&feat_values, &grad, channels, &self.neighbors);
-            let device = feat.device();
-            Ok((
-                Some(Tensor::from_vec(grad_feat, feat.shape(), device)?),
-                Some(Tensor::from_vec(grad_weights, weights.shape(), device)?),
-            ))
+            let borrowed = [feat, weights, &grad].map(Borrowed::new);
+            let [values, weight_values, grad] = &borrowed;
+            let [grad_feat, grad_weights] = cpu::backward(
+                values.slice::<T>()?, weight_values.slice()?, grad.slice()?, channels, &self.neighbors,
+            );
+            drop(borrowed);
+            let of = |values, input| gradient(OPERATOR, values, input, &all).map(Some);
+            Ok((of(grad_feat, feat)?, of(grad_weights, weights)?))
         })
     }
 }

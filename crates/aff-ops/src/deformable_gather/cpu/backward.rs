@@ -1,4 +1,4 @@
-//! The backward pass on the CPU.
+//! The backward pass.
 //!
 //! With shares `s_t = u_t / sum u`, `u = 1 / (e + floor)`, `e = (d^2)^power` and `g` the gradient of a query's output,
 //!
@@ -12,20 +12,20 @@
 
 use rayon::prelude::*;
 
-use super::Sizes;
-use super::cpu::{LEAST_SQUARED_DISTANCE, Sample, Shared};
+use super::{Sample, Shared};
+use crate::deformable_gather::{LEAST_SQUARED_DISTANCE, Sizes};
+use crate::kernel::simd::{Kernel, Real, Simd, add_scaled, dot};
 use crate::shepard::DISTANCE_FLOOR;
-use crate::simd::{Kernel, Real, Simd, add_scaled, dot};
 
 /// Gradients in the shapes of the inputs.
-pub(super) struct Gradients<T> {
-    pub(super) value: Vec<T>,
+pub(crate) struct Gradients<T> {
+    pub(crate) value: Vec<T>,
     /// Of locations and weights together: `[B,Q,H,L,P,3]`.
-    pub(super) samples: Vec<[T; 3]>,
-    pub(super) power: T,
+    pub(crate) samples: Vec<[T; 3]>,
+    pub(crate) power: T,
 }
 
-pub(super) fn backward<T: Real>(shared: Shared<'_, T>, grad: &[T]) -> Gradients<T> {
+pub(crate) fn backward<T: Real>(shared: Shared<'_, T>, grad: &[T]) -> Gradients<T> {
     let Sizes { batch, queries, tokens, channels, heads, points } = shared.sizes;
     let width = channels / heads;
     let count = shared.levels.len() * points;
@@ -90,17 +90,17 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
         let mut sample = Sample::new();
         let mut products = Vec::new();
         for query in 0..queries {
-            let place = (image * queries + query) * heads + head;
-            let grad = &self.grad[place * width..][..width];
-            sample.look(simd, shared, place);
+            let row = (image * queries + query) * heads + head;
+            let grad = &self.grad[row * width..][..width];
+            sample.look(simd, shared, row);
             products.clear();
             for (&token, &factor) in sample.tokens.iter().zip(&sample.factors) {
-                let row = &value[token as usize * channels + head * width..][..width];
-                products.push(dot(simd, grad, row));
+                let value = &value[token as usize * channels + head * width..][..width];
+                products.push(dot(simd, grad, value));
                 add_scaled(simd, factor, grad, &mut gradients.value[token as usize * width..][..width]);
             }
-            let weights = &shared.weights[place * count..][..count];
-            for (range, &weight) in sample.starts.windows(2).zip(weights) {
+            let samples = &shared.samples[row * count..][..count];
+            for (range, &[_, _, weight]) in sample.starts.windows(2).zip(samples) {
                 let slots = range[0]..range[1];
                 let total = sample.inverse[slots.clone()].iter().fold(T::zero(), |total, &u| total + u);
                 let mean =

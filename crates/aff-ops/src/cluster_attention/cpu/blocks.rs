@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{AttentionGeometry, PaddingSlots, Sizes};
+use super::super::{AttentionGeometry, PADDING_LOGIT, PaddingSlots, Sizes};
 use crate::Positions;
+use crate::kernel::simd::{LANES, Real};
 use crate::points::KeyRuns;
-use crate::simd::{LANES, Real};
 
 /// How the keys of an image divide into blocks, and which blocks a query sees.
 ///
@@ -23,9 +23,6 @@ pub(super) struct Blocks<'a> {
     /// What is added to the logit of the padding slots that count as one; `None` where there are none.
     padding: Option<f64>,
 }
-
-/// What the published networks add to the logit of a padding slot.
-pub(super) const PADDING_LOGIT: f64 = -100.0;
 
 impl<'a> Blocks<'a> {
     pub(super) fn new(geometry: AttentionGeometry<'a>) -> Self {

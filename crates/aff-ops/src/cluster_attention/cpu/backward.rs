@@ -1,4 +1,4 @@
-//! The backward pass on the CPU. Nothing but the inputs and the output is kept from the forward pass; weights are computed again.
+//! The backward pass. Nothing but the inputs and the output is kept from the forward pass; weights are computed again.
 //!
 //! With weights p of query i over its keys j (and the blank token), `g` the gradient of the output and `o` the output,
 //!
@@ -13,19 +13,19 @@
 use rayon::prelude::*;
 
 use super::blocks::{Blocks, pack, pack_positions};
-use super::cpu::{Inputs, Shared, View, lane_products, weighted_rows};
-use super::{AttentionGeometry, Sizes};
-use crate::simd::{Kernel, LANES, Real, Simd, add_scaled, dot, sum};
+use super::{Inputs, Shared, View, lane_products, weighted_rows};
+use crate::cluster_attention::{AttentionGeometry, Sizes};
+use crate::kernel::simd::{Kernel, LANES, Real, Simd, add_scaled, dot, sum};
 
 /// Gradients in the shapes of the inputs.
-pub(super) struct Gradients<T> {
-    pub(super) query: Vec<T>,
-    pub(super) key_value: Vec<T>,
+pub(crate) struct Gradients<T> {
+    pub(crate) query: Vec<T>,
+    pub(crate) key_value: Vec<T>,
     /// `[5H + H + C + C]`
-    pub(super) parameters: Vec<T>,
+    pub(crate) parameters: Vec<T>,
 }
 
-pub(super) fn backward<T: Real>(
+pub(crate) fn backward<T: Real>(
     inputs: Inputs<'_, T>,
     sizes: Sizes,
     geometry: AttentionGeometry<'_>,

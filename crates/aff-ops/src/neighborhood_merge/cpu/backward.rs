@@ -1,26 +1,26 @@
-//! The backward pass of merging on the CPU.
+//! The backward pass.
 //!
 //! First, query by query, from the gradients of the sums to those of the weights and back through the weight network; then the
 //! features, whose gradients threads add up channel by channel.
 
 use rayon::prelude::*;
 
-use super::cpu::{Shared, View};
-use crate::host::ROWS;
+use super::{Shared, View};
+use crate::kernel::ROWS;
+use crate::kernel::simd::{Kernel, LANES, Real, Simd, sum};
+use crate::kernel::sums::{feat_gradients, of_image, weight_gradients};
 use crate::layers::gelu_slope_lanes;
 use crate::points::{EMPTY, Slots};
-use crate::simd::{Kernel, LANES, Real, Simd, sum};
-use crate::weighted_gather::cpu::{feat_gradients, of_image, weight_gradients};
 
 /// Gradients in the shapes of the inputs.
-pub(super) struct Gradients<T> {
-    pub(super) feat: Vec<T>,
-    pub(super) score: Vec<T>,
+pub(crate) struct Gradients<T> {
+    pub(crate) feat: Vec<T>,
+    pub(crate) score: Vec<T>,
     /// `[5W + W + W + W]`
-    pub(super) net: Vec<T>,
+    pub(crate) net: Vec<T>,
 }
 
-pub(super) fn backward<T: Real>(shared: Shared<'_, T>, grad: &[T]) -> Gradients<T> {
+pub(crate) fn backward<T: Real>(shared: Shared<'_, T>, grad: &[T]) -> Gradients<T> {
     let (slots, width) = (shared.neighborhood.slots(), shared.net.width());
     let rows = shared.sizes.batch * shared.sizes.queries;
     let mut weights = vec![T::zero(); rows * slots * width];

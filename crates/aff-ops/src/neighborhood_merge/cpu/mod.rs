@@ -1,18 +1,16 @@
-//! Merging on the CPU: per query the weights of its neighbours, then their weighted sums. Only the weights of one query are held at
-//! a time.
+//! Merging on the CPU: the neighbours of a query and their weights, for the forward and the backward pass.
 
-use rayon::prelude::*;
+mod backward;
+mod forward;
 
-use super::Sizes;
-use crate::host::ROWS;
+pub(super) use backward::backward;
+pub(super) use forward::forward;
+
+use super::{EPS, Sizes};
+use crate::kernel::simd::{LANES, Real, Simd};
 use crate::layers::gelu_lanes;
 use crate::points::{EMPTY, Slots, feature_lanes};
-use crate::simd::{Kernel, LANES, Real, Simd};
-use crate::weighted_gather::cpu::{of_image, sum_neighbors};
 use crate::{Neighborhood, Offset, Positions};
-
-/// `eps` of the layer norm within the weight network, as of every layer norm of the method.
-pub(super) const EPS: f64 = 1e-5;
 
 /// The small network that makes weights of relative positions; its parameters travel as one tensor `[5W + W + W + W]`.
 #[derive(Clone, Copy)]
@@ -33,13 +31,13 @@ impl<'a, T: Real> WeightNet<'a, T> {
         Self { linear_weight, linear_bias, norm_weight, norm_bias }
     }
 
-    pub(super) fn width(&self) -> usize {
+    fn width(&self) -> usize {
         self.linear_bias.len()
     }
 
     /// The linear layer, normalised but not yet scaled, for [`LANES`] neighbours; returns the reciprocal standard deviation.
     #[inline(always)]
-    pub(super) fn normalised<S: Simd<T>>(
+    fn normalised<S: Simd<T>>(
         &self,
         simd: S,
         features: &[S::Vector; 5],
@@ -87,17 +85,17 @@ pub(super) struct Shared<'a, T> {
 }
 
 /// What one query merges: kept between queries to save allocations.
-pub(super) struct View<T> {
-    pub(super) keys: Vec<u32>,
+struct View<T> {
+    keys: Vec<u32>,
     /// Weights without and with the score, `[M,W]`.
-    pub(super) plain: Vec<T>,
-    pub(super) weights: Vec<T>,
+    plain: Vec<T>,
+    weights: Vec<T>,
     /// `[W][LANES]`
-    pub(super) lanes: Vec<[T; LANES]>,
+    lanes: Vec<[T; LANES]>,
 }
 
 impl<T: Real> View<T> {
-    pub(super) fn new(shared: &Shared<'_, T>) -> Self {
+    fn new(shared: &Shared<'_, T>) -> Self {
         let (slots, width) = (shared.neighborhood.slots(), shared.net.width());
         Self {
             keys: Vec::with_capacity(slots),
@@ -109,7 +107,7 @@ impl<T: Real> View<T> {
 
     /// The features of the relative positions of the slots from `first`, at most [`LANES`] of them; zero for empty ones.
     #[inline(always)]
-    pub(super) fn features<S: Simd<T>>(
+    fn features<S: Simd<T>>(
         &self,
         simd: S,
         shared: &Shared<'_, T>,
@@ -136,7 +134,7 @@ impl<T: Real> View<T> {
 
     /// Turns to a query: its keys and their weights. `row` counts over all images.
     #[inline(always)]
-    pub(super) fn look<S: Simd<T>>(&mut self, simd: S, shared: &Shared<'_, T>, row: usize) {
+    fn look<S: Simd<T>>(&mut self, simd: S, shared: &Shared<'_, T>, row: usize) {
         shared.neighborhood.keys_of(row, &mut self.keys);
         let width = shared.net.width();
         let score = &shared.score[row / shared.sizes.queries * shared.sizes.keys..];
@@ -161,41 +159,6 @@ impl<T: Real> View<T> {
                 }
             }
             self.lanes = lanes;
-        }
-    }
-}
-
-/// `[B,Q,W*C]`
-pub(super) fn forward<T: Real>(shared: Shared<'_, T>) -> Vec<T> {
-    let width = shared.net.width() * shared.sizes.channels;
-    let mut out = vec![T::zero(); shared.sizes.batch * shared.sizes.queries * width];
-    if !out.is_empty() {
-        out.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, out)| {
-            T::dispatch(Forward { shared, first: chunk * ROWS, out });
-        });
-    }
-    out
-}
-
-struct Forward<'a, T> {
-    shared: Shared<'a, T>,
-    /// First of the queries of `out`, counted over all images.
-    first: usize,
-    out: &'a mut [T],
-}
-
-impl<T: Real> Kernel<T> for Forward<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let shared = &self.shared;
-        let sums = shared.net.width();
-        let mut view = View::new(shared);
-        for (row, out) in (self.first..).zip(self.out.chunks_exact_mut(sums * shared.sizes.channels)) {
-            view.look(simd, shared, row);
-            let feat = of_image(shared.feat, shared.neighborhood, shared.sizes.channels, row);
-            sum_neighbors(simd, feat, &view.keys, &view.weights, sums, out);
         }
     }
 }

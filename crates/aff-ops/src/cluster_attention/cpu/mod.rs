@@ -1,16 +1,17 @@
-//! The forward pass on the CPU: for each query its logits, their softmax and the weighted values, head by head.
-//!
-//! Only the logits of one query and head are held at a time. Tokens are divided among threads; the result of a token depends on
-//! nothing but its own inputs.
+//! Cluster attention on the CPU: what a query sees, its logits and their softmax, for the forward and the backward pass.
 
-use rayon::prelude::*;
+mod backward;
+mod blocks;
+mod forward;
 
-use super::blocks::{Blocks, pack, pack_positions};
-use super::{AttentionGeometry, Sizes};
+pub(super) use backward::backward;
+pub(super) use forward::forward;
+
+use super::Sizes;
 use crate::Positions;
-use crate::host::ROWS;
+use crate::kernel::simd::{LANES, Real, Simd, dot, greatest, sum};
 use crate::points::feature_lanes;
-use crate::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
+use blocks::Blocks;
 
 /// The inputs as slices.
 #[derive(Clone, Copy)]
@@ -46,57 +47,38 @@ impl<'a, T> Parameters<'a, T> {
 
 /// Everything that the kernels of all threads share.
 #[derive(Clone, Copy)]
-pub(super) struct Shared<'a, T> {
-    pub(super) inputs: Inputs<'a, T>,
-    pub(super) sizes: Sizes,
-    pub(super) positions: &'a Positions,
-    pub(super) blocks: Blocks<'a>,
-    /// `[B, blocks, H, D, LANES]`
-    pub(super) keys: &'a [T],
-    /// `[B, blocks][2][LANES]`
-    pub(super) key_positions: &'a [[[T; LANES]; 2]],
-}
-
-/// `[B,N,C]`
-pub(super) fn forward<T: Real>(
-    inputs: Inputs<'_, T>,
+struct Shared<'a, T> {
+    inputs: Inputs<'a, T>,
     sizes: Sizes,
-    geometry: AttentionGeometry<'_>,
-) -> Vec<T> {
-    let (blocks, positions) = (Blocks::new(geometry), geometry.positions);
-    let keys = pack(inputs.key_value, 0, sizes, &blocks);
-    let key_positions = pack_positions(positions, &blocks);
-    let shared = Shared { inputs, sizes, positions, blocks, keys: &keys, key_positions: &key_positions };
-    let mut out = vec![T::zero(); inputs.query.len()];
-    if !out.is_empty() {
-        out.par_chunks_mut(ROWS * sizes.channels).enumerate().for_each(|(chunk, out)| {
-            T::dispatch(Forward { shared, first: chunk * ROWS, out });
-        });
-    }
-    out
+    positions: &'a Positions,
+    blocks: Blocks<'a>,
+    /// `[B, blocks, H, D, LANES]`
+    keys: &'a [T],
+    /// `[B, blocks][2][LANES]`
+    key_positions: &'a [[[T; LANES]; 2]],
 }
 
 /// What one query sees: kept between queries to save allocations.
-pub(super) struct View<T> {
-    pub(super) blocks: Vec<u32>,
+struct View<T> {
+    blocks: Vec<u32>,
     /// The five features of the relative position of each slot, `[5][blocks][LANES]`.
-    pub(super) features: [Vec<[T; LANES]>; 5],
+    features: [Vec<[T; LANES]>; 5],
     /// Logits, then weights, `[blocks][LANES]`; a lane without a key has the logit -inf.
-    pub(super) logits: Vec<[T; LANES]>,
+    logits: Vec<[T; LANES]>,
     /// The query of a head, scaled: `[D]`.
-    pub(super) query: Vec<T>,
+    query: Vec<T>,
 }
 
 /// The part of a softmax that is not in [`View::logits`].
-pub(super) struct Blank<T> {
+struct Blank<T> {
     /// Weight of the blank token, not yet divided by the total.
-    pub(super) weight: T,
+    weight: T,
     /// Sum of all weights.
-    pub(super) total: T,
+    total: T,
 }
 
 impl<T: Real> View<T> {
-    pub(super) fn new(shared: &Shared<'_, T>) -> Self {
+    fn new(shared: &Shared<'_, T>) -> Self {
         let slots = shared.blocks.per_query();
         Self {
             blocks: Vec::with_capacity(slots),
@@ -108,7 +90,7 @@ impl<T: Real> View<T> {
 
     /// Turns to a query: which blocks it sees, and from where. `row` counts over all images.
     #[inline(always)]
-    pub(super) fn look<S: Simd<T>>(&mut self, simd: S, shared: &Shared<'_, T>, row: usize) {
+    fn look<S: Simd<T>>(&mut self, simd: S, shared: &Shared<'_, T>, row: usize) {
         shared.blocks.of_query(row, &mut self.blocks);
         let key_positions = &shared.key_positions[row / shared.sizes.tokens * shared.blocks.count()..];
         let [x, y] = shared.positions.as_slice()[row].map(|c| simd.splat(T::of(f64::from(c))));
@@ -125,13 +107,7 @@ impl<T: Real> View<T> {
 
     /// The softmax of a head over what was looked at: weights, not yet divided by their total.
     #[inline(always)]
-    pub(super) fn attend<S: Simd<T>>(
-        &mut self,
-        simd: S,
-        shared: &Shared<'_, T>,
-        row: usize,
-        head: usize,
-    ) -> Blank<T> {
+    fn attend<S: Simd<T>>(&mut self, simd: S, shared: &Shared<'_, T>, row: usize, head: usize) -> Blank<T> {
         let Sizes { tokens, channels, heads, .. } = shared.sizes;
         let width = channels / heads;
         let query = &shared.inputs.query[row * channels + head * width..][..width];
@@ -210,7 +186,7 @@ impl<T: Real> View<T> {
 
 /// `start_g + sum_d vector_d packed_g,d` for `G` blocks of [`pack`]ed keys or values.
 #[inline(always)]
-pub(super) fn lane_products<T: Real, S: Simd<T>, const G: usize>(
+fn lane_products<T: Real, S: Simd<T>, const G: usize>(
     simd: S,
     vector: &[T],
     packed: &[T],
@@ -237,7 +213,7 @@ pub(super) fn lane_products<T: Real, S: Simd<T>, const G: usize>(
 /// `out_d = sum_j weights_j row_j,d` over the keys of the blocks, where row j starts at `offset` within the token's `stride`
 /// numbers.
 #[inline(always)]
-pub(super) fn weighted_rows<T: Real, S: Simd<T>>(
+fn weighted_rows<T: Real, S: Simd<T>>(
     simd: S,
     view: &View<T>,
     blocks: &Blocks<'_>,
@@ -308,38 +284,5 @@ fn sum_rows<T: Real, S: Simd<T>, const V: usize>(
     }
     for v in 0..V {
         out[v] = simd.array(simd.add(sums[0][v], sums[1][v]));
-    }
-}
-
-struct Forward<'a, T> {
-    shared: Shared<'a, T>,
-    /// First of the tokens of `out`, counted over all images.
-    first: usize,
-    out: &'a mut [T],
-}
-
-impl<T: Real> Kernel<T> for Forward<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let shared = &self.shared;
-        let Sizes { tokens, channels, heads, .. } = shared.sizes;
-        let width = channels / heads;
-        let mut view = View::new(shared);
-        for (row, out) in (self.first..).zip(self.out.chunks_exact_mut(channels)) {
-            view.look(simd, shared, row);
-            let key_value = &shared.inputs.key_value[row / tokens * tokens * 2 * channels..];
-            for (head, out) in out.chunks_exact_mut(width).enumerate() {
-                let blank = view.attend(simd, shared, row, head);
-                let values = (2 * channels, (2 * head + 1) * width);
-                weighted_rows(simd, &view, &shared.blocks, key_value, values, out);
-                let blank_value = &shared.inputs.parameters.blank_value[head * width..][..width];
-                let inverse = blank.total.recip();
-                for (out, &value) in out.iter_mut().zip(blank_value) {
-                    *out = (*out + blank.weight * value) * inverse;
-                }
-            }
-        }
     }
 }

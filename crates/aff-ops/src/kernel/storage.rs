@@ -1,11 +1,15 @@
-//! From tensors to slices and back, for operators that compute on the CPU.
+//! The boundary between tensors and kernels: values are borrowed from the storage of the CPU, results are moved into it.
 
-use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 
-use crate::simd::Real;
+use super::simd::Real;
+use crate::shape;
 
-/// Rows that a thread takes at a time. Fixed, so that sums over rows come out the same with any number of threads.
-pub(crate) const ROWS: usize = 128;
+/// Whether the operators have a kernel where the tensor is. Elsewhere they run as the composition of Candle operators that is their
+/// twin, on the tensor's own device.
+pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu()
+}
 
 /// The values of an operator's input, which the operator's front has made contiguous.
 pub(crate) fn slice<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
@@ -15,9 +19,34 @@ pub(crate) fn slice<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Re
     }
 }
 
-/// A copy of the values of a tensor.
-pub(crate) fn values<T: Real>(tensor: &Tensor) -> Result<Vec<T>> {
-    tensor.flatten_all()?.to_vec1()
+/// A tensor whose values a backward pass reads.
+pub(crate) struct Borrowed<'a> {
+    storage: StorageRef<'a>,
+    layout: &'a Layout,
+}
+
+impl<'a> Borrowed<'a> {
+    pub(crate) fn new(tensor: &'a Tensor) -> Self {
+        let (storage, layout) = tensor.storage_and_layout();
+        Self { storage, layout }
+    }
+
+    /// The values; an error where the tensor is on another device, or not contiguous.
+    pub(crate) fn slice<T: Real>(&self) -> Result<&[T]> {
+        match &*self.storage {
+            Storage::Cpu(storage) => slice(storage, self.layout),
+            _ => bail!("a backward pass of the CPU was given a tensor of another device"),
+        }
+    }
+}
+
+/// The values of an operator's output with their shape, which must fit: Candle relies on it without looking.
+pub(crate) fn output<T: Real>(values: Vec<T>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
+    let shape = shape.into();
+    if shape::count("an operator", shape.dims())? != values.len() {
+        bail!("an operator made {} values for the shape {shape:?}", values.len())
+    }
+    Ok((T::to_cpu_storage_owned(values), shape))
 }
 
 /// The tensor as operators take it: contiguous, and f32 if it was narrower.

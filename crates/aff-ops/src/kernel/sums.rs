@@ -1,13 +1,11 @@
-//! Weighted sums of neighbours on the CPU: what merging and interpolation share.
+//! Weighted sums of neighbours: what merging and interpolation share.
 //!
 //! W sums of the same neighbours at once: weights are `[slots, W]`, sums `[W, C]`.
 
 use rayon::prelude::*;
 
-use crate::NeighborLists;
-use crate::host::ROWS;
+use super::simd::{Kernel, LANES, Real, Simd, add_scaled, dot};
 use crate::points::{EMPTY, Slots};
-use crate::simd::{Kernel, LANES, Real, Simd, add_scaled, dot};
 
 /// Channels that a task of the backward pass takes.
 const CHANNELS: usize = 32;
@@ -191,87 +189,6 @@ impl<T: Real, N: Slots> Kernel<T> for Scatter<'_, T, N> {
                     add_scaled(simd, weight, &grad[self.first..][..width], out);
                 }
             }
-        }
-    }
-}
-
-/// `[B,Q,C]` from `feat [B,N,C]` and `weights [B,Q,M]`.
-pub(super) fn forward<T: Real>(
-    feat: &[T],
-    weights: &[T],
-    channels: usize,
-    neighborhood: &NeighborLists,
-) -> Vec<T> {
-    let mut out = vec![T::zero(); neighborhood.batch() * neighborhood.queries() * channels];
-    if !out.is_empty() {
-        out.par_chunks_mut(ROWS * channels).enumerate().for_each(|(chunk, out)| {
-            T::dispatch(Rows { feat, weights, channels, neighborhood, first: chunk * ROWS, out });
-        });
-    }
-    out
-}
-
-struct Rows<'a, T> {
-    feat: &'a [T],
-    weights: &'a [T],
-    channels: usize,
-    neighborhood: &'a NeighborLists,
-    first: usize,
-    out: &'a mut [T],
-}
-
-impl<T: Real> Kernel<T> for Rows<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let slots = self.neighborhood.slots();
-        let mut keys = Vec::with_capacity(slots);
-        for (row, out) in (self.first..).zip(self.out.chunks_exact_mut(self.channels)) {
-            self.neighborhood.keys_of(row, &mut keys);
-            let feat = of_image(self.feat, self.neighborhood, self.channels, row);
-            sum_neighbors(simd, feat, &keys, &self.weights[row * slots..][..slots], 1, out);
-        }
-    }
-}
-
-/// Gradient of the weights, `[B,Q,M]`.
-pub(super) fn weights_backward<T: Real>(
-    feat: &[T],
-    grad: &[T],
-    channels: usize,
-    neighborhood: &NeighborLists,
-) -> Vec<T> {
-    let slots = neighborhood.slots();
-    let mut out = vec![T::zero(); neighborhood.batch() * neighborhood.queries() * slots];
-    if channels > 0 && !out.is_empty() {
-        out.par_chunks_mut(ROWS * slots).enumerate().for_each(|(chunk, out)| {
-            T::dispatch(WeightRows { feat, grad, channels, neighborhood, first: chunk * ROWS, out });
-        });
-    }
-    out
-}
-
-struct WeightRows<'a, T> {
-    feat: &'a [T],
-    grad: &'a [T],
-    channels: usize,
-    neighborhood: &'a NeighborLists,
-    first: usize,
-    out: &'a mut [T],
-}
-
-impl<T: Real> Kernel<T> for WeightRows<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let slots = self.neighborhood.slots();
-        let mut keys = Vec::with_capacity(slots);
-        for (row, out) in (self.first..).zip(self.out.chunks_exact_mut(slots)) {
-            self.neighborhood.keys_of(row, &mut keys);
-            let feat = of_image(self.feat, self.neighborhood, self.channels, row);
-            weight_gradients(simd, feat, &keys, &self.grad[row * self.channels..][..self.channels], 1, out);
         }
     }
 }
