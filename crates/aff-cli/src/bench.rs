@@ -4,8 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use autofocusformer::{Device, Tensor, ops};
+use clap::builder::RangedU64ValueParser;
 
 use crate::model_args::ModelArgs;
+use crate::terminal::print;
+
+/// Pixels of an input that is measured; the network takes a hundred times their number in bytes and more.
+const MOST_PIXELS: usize = 1 << 26;
 
 /// Measure how long the network takes on an input of a given size
 #[derive(Debug, clap::Args)]
@@ -13,13 +18,13 @@ pub struct Bench {
     #[command(flatten)]
     model: ModelArgs,
     /// Height and width of the input in pixels
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", value_parser = RangedU64ValueParser::<usize>::new().range(1..=8192))]
     size: usize,
     /// Images at a time
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     batch: usize,
     /// Runs that are measured, after one that is not
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     runs: usize,
 }
 
@@ -27,15 +32,18 @@ impl Bench {
     /// Runs the network and prints the median and the range.
     ///
     /// # Errors
-    /// If the model cannot be loaded or an argument is zero.
+    /// If the model cannot be loaded or the input is too large.
     pub fn run(&self) -> Result<()> {
+        let pixels = self.batch * self.size * self.size;
         ensure!(
-            self.size > 0 && self.batch > 0 && self.runs > 0,
-            "--size, --batch and --runs must be 1 or more"
+            pixels <= MOST_PIXELS,
+            "--batch {} of --size {} are {pixels} pixels; expected at most {MOST_PIXELS}",
+            self.batch,
+            self.size
         );
         let model = self.model.load()?;
         let shape = (self.batch, 3, self.size, self.size);
-        let input = Tensor::randn(0_f32, 1.0, shape, &Device::Cpu)?.to_dtype(model.place().dtype)?;
+        let input = Tensor::randn(0_f32, 1.0, shape, &Device::Cpu)?.to_dtype(model.tensor_options().dtype)?;
         model.features(&input)?;
         let mut times = (0..self.runs)
             .map(|_| {
@@ -45,7 +53,7 @@ impl Bench {
             })
             .collect::<Result<Vec<Duration>>>()?;
         times.sort();
-        println!(
+        print(format_args!(
             "{}, {} x 3 x {size} x {size}: median {:.1?} of {} runs, {:.1?} to {:.1?}; {} threads, {}",
             self.model.name(),
             self.batch,
@@ -56,7 +64,6 @@ impl Bench {
             std::thread::available_parallelism().map_or(1, usize::from),
             ops::instruction_set(),
             size = self.size,
-        );
-        Ok(())
+        ))
     }
 }

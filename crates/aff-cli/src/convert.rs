@@ -7,6 +7,8 @@ use anyhow::Result;
 use autofocusformer::weights::{ConfigSource, ConvertOptions, Overwrite, convert};
 use indicatif::ProgressBar;
 
+use crate::terminal::log;
+
 /// Convert a checkpoint of the published implementation (.pth, .pkl) into a model folder
 #[derive(Debug, clap::Args)]
 pub struct Convert {
@@ -58,13 +60,13 @@ impl Convert {
         spinner.finish_and_clear();
         let report = report?;
         let verified = if self.verify { ", verified" } else { "" };
-        println!(
+        log(format_args!(
             "{}: {} tensors, {} values{verified}; left out {} that are no weights",
             report.output.display(),
             report.tensors,
             report.parameters,
             report.left_out.len()
-        );
+        ));
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::model_args::ModelArgs;
+use crate::terminal::print;
 
 /// Measure a segmenter on labelled images: mean IoU, IoU of each class, pixel accuracy
 #[derive(Debug, clap::Args)]
@@ -58,24 +59,24 @@ impl Eval {
         let start = Instant::now();
         let report = evaluate(&segmenter, data.as_ref(), |_| bar.inc(1))?;
         bar.finish_and_clear();
-        if !self.quiet {
-            print_table(&report);
-            println!("{} images in {:.1?}", report.images, start.elapsed());
-        }
         if let Some(path) = &self.output {
             vision::write_json(path, &report)?;
+        }
+        if !self.quiet {
+            print_table(&report)?;
+            print(format_args!("{} images in {:.1?}", report.images, start.elapsed()))?;
         }
         Ok(())
     }
 }
 
-fn print_table(report: &SemanticReport) {
-    println!("{:<16} {:>8} {:>12}", "class", "IoU %", "pixels");
+fn print_table(report: &SemanticReport) -> Result<()> {
+    print(format_args!("{:<16} {:>8} {:>12}", "class", "IoU %", "pixels"))?;
     for class in &report.classes {
         let iou = class.iou.map_or("-".to_owned(), |iou| format!("{:.2}", 100.0 * iou));
-        println!("{:<16} {:>8} {:>12}", class.name, iou, class.pixels);
+        print(format_args!("{:<16} {:>8} {:>12}", class.name, iou, class.pixels))?;
     }
-    println!("{:<16} {:>8.2}", "mean IoU", 100.0 * report.mean_iou);
-    println!("{:<16} {:>8.2}", "pixel accuracy", 100.0 * report.pixel_accuracy);
-    println!("{:<16} {:>8.2}", "mean accuracy", 100.0 * report.mean_accuracy);
+    print(format_args!("{:<16} {:>8.2}", "mean IoU", 100.0 * report.mean_iou))?;
+    print(format_args!("{:<16} {:>8.2}", "pixel accuracy", 100.0 * report.pixel_accuracy))?;
+    print(format_args!("{:<16} {:>8.2}", "mean accuracy", 100.0 * report.mean_accuracy))
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use autofocusformer::weights::write_tensor_file;
 
-use crate::check_output_is_not;
-use crate::model_args::ModelArgs;
+use crate::model_args::{ModelArgs, check_output};
+use crate::terminal::log;
 
 /// Write the raw outputs of the network as a safetensors file
 ///
@@ -15,6 +15,7 @@ use crate::model_args::ModelArgs;
 #[derive(Debug, clap::Args)]
 pub struct Features {
     /// An image, or a safetensors file whose `pixel_values [B,3,H,W]` is used as it is
+    #[arg(value_name = "SOURCE")]
     source: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
@@ -27,13 +28,13 @@ impl Features {
     /// Runs the network and writes the file.
     ///
     /// # Errors
-    /// If the model or the source cannot be read, or the file not be written.
+    /// If the model or the source cannot be read, or the file not be written; if it is the source or a file of the model.
     pub fn run(&self) -> Result<()> {
-        check_output_is_not(&self.source, &self.output)?;
         let model = self.model.load()?;
-        let features = model.features(&model.pixel_values(&self.source)?)?;
+        check_output(&self.output, &self.source, &model)?;
+        let features = model.features(&model.read_pixel_values(&self.source)?)?;
         write_tensor_file(&self.output, &features)?;
-        println!("{}: {} tensors", self.output.display(), features.len());
+        log(format_args!("{}: {} tensors", self.output.display(), features.len()));
         Ok(())
     }
 }

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use autofocusformer::TensorOptions;
 use autofocusformer::models::complexity::{InputSize, complexity};
 use autofocusformer::models::config::Architecture;
-use autofocusformer::{Device, Place};
+use clap::builder::RangedU64ValueParser;
 
 use crate::model_args::load;
+use crate::terminal::print;
 
 /// Print what a model is: architecture, parameters, operations at a size, classes
 #[derive(Debug, clap::Args)]
@@ -16,11 +18,14 @@ pub struct Info {
     /// [default: the model in this program]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
+    /// The same, as the other commands take it
+    #[arg(long = "model", value_name = "MODEL", conflicts_with = "model")]
+    named: Option<PathBuf>,
     /// Branch, tag or commit of a model on the hub
     #[arg(long, default_value = "main")]
     revision: String,
     /// Height and width of the input that operations are counted for
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     size: usize,
 }
 
@@ -28,50 +33,58 @@ impl Info {
     /// Prints the table.
     ///
     /// # Errors
-    /// If the model cannot be loaded.
+    /// If the model cannot be loaded, or nobody reads the table.
     pub fn run(&self) -> Result<()> {
-        let model = load(self.model.as_deref(), &self.revision, &Place::from(&Device::Cpu))?;
+        let name = self.model.as_deref().or(self.named.as_deref());
+        let model = load(name, &self.revision, &TensorOptions::default())?;
         let config = model.config();
         let backbone = &config.backbone_config;
         let kind = match config.architecture() {
             Architecture::ImageClassification => "image classification",
             Architecture::UniversalSegmentation => "segmentation",
         };
-        println!("model          {}", model.path().display());
-        println!("kind           {kind}, {} classes", config.num_classes());
-        println!("parameters     {}", model.num_parameters()?);
-        println!("widths         {:?}", backbone.embed_dims);
-        println!("depths         {:?}", backbone.depths);
-        println!("heads          {:?}", backbone.num_heads);
-        println!(
+        print(format_args!("model          {}", model.path().display()))?;
+        print(format_args!("kind           {kind}, {} classes", config.num_classes()))?;
+        print(format_args!("parameters     {}", model.num_parameters()?))?;
+        print(format_args!("widths         {:?}", backbone.embed_dims))?;
+        print(format_args!("depths         {:?}", backbone.depths))?;
+        print(format_args!("heads          {:?}", backbone.num_heads))?;
+        print(format_args!(
             "clusters       {}, neighbourhoods {:?}",
             backbone.cluster_size, backbone.neighborhood_sizes
-        );
-        println!("downsampling   to {}, importance weight {}", backbone.downsample_rate, backbone.alpha);
+        ))?;
+        print(format_args!(
+            "downsampling   to {}, importance weight {}",
+            backbone.downsample_rate, backbone.alpha
+        ))?;
         if let Some(segmentation) = &config.segmentation_config {
-            println!("task           {:?}, {} queries", segmentation.task, config.num_queries.unwrap_or(0));
+            print(format_args!(
+                "task           {:?}, {} queries",
+                segmentation.task,
+                config.num_queries.unwrap_or(0)
+            ))?;
         }
         let report = complexity(config, InputSize { height: self.size, width: self.size });
-        println!("operations     at {0} x {0}, in 10^9 multiply-adds", self.size);
+        print(format_args!("operations     at {0} x {0}, in 10^9 multiply-adds", self.size))?;
         for (name, macs) in &report.parts {
-            println!(
+            print(format_args!(
                 "  {:<24} {:8.2} (published count {:8.2})",
                 name,
                 giga(macs.executed),
                 giga(macs.published)
-            );
+            ))?;
         }
-        println!(
+        print(format_args!(
             "  {:<24} {:8.2} (published count {:8.2})",
             "all",
             giga(report.total().executed),
             giga(report.total().published)
-        );
-        let licence = match &self.model {
+        ))?;
+        let licence = match name {
             None => "CC BY-NC 4.0, as CamVid: research and personal use, no commercial use",
             Some(_) => "see README.md in the model's folder",
         };
-        println!("licence        of the weights: {licence}");
+        print(format_args!("licence        of the weights: {licence}"))?;
         Ok(())
     }
 }

@@ -4,52 +4,39 @@
 //! the same conversion.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
+mod arguments;
 pub mod bench;
 pub mod classify;
 pub mod convert;
+mod download;
+mod error_text;
 pub mod eval;
 pub mod features;
-mod hub;
 pub mod info;
 mod model_args;
 pub mod predict;
 mod sources;
+mod terminal;
 pub mod tokens;
 pub mod train;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use autofocusformer::weights::published_models;
 
-/// Some of several photos could not be segmented; the others were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub use arguments::Arguments;
+pub use error_text::error_text;
+pub use terminal::{OutputClosed, note};
+
+/// Some of several photos could not be used; the others were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{skipped} of {photos} photos were skipped")]
 pub struct PhotosSkipped {
     /// How many.
     pub skipped: usize,
     /// Out of how many.
     pub photos: usize,
-}
-
-impl std::fmt::Display for PhotosSkipped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {} photos were skipped", self.skipped, self.photos)
-    }
-}
-
-impl std::error::Error for PhotosSkipped {}
-
-/// Whether two paths name one file that exists.
-pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
-    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
-}
-
-/// Refuses to write over what is read.
-pub(crate) fn check_output_is_not(source: &Path, output: &Path) -> anyhow::Result<()> {
-    let shown = output.display();
-    anyhow::ensure!(!is_same_file(source, output), "{shown}: is the source; give --output another file");
-    Ok(())
 }
 
 /// The files of `models/`: for each published model its `config.json` and `preprocessor_config.json`, as a path below that folder and

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use autofocusformer::{DType, Device, EMBEDDED_MODEL, Model, Place};
+use anyhow::Result;
+use autofocusformer::files::Protected;
+use autofocusformer::{DType, Device, EMBEDDED_MODEL, Model, TensorOptions};
 use clap::ValueEnum;
+
+use crate::download::DownloadBar;
 
 /// Arguments of every command that runs a model.
 #[derive(Debug, clap::Args)]
@@ -17,11 +20,15 @@ pub(crate) struct ModelArgs {
     #[arg(long, default_value = "main", requires = "model")]
     revision: String,
     /// Device to compute on; this build has the CPU only
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[arg(long, default_value = "cpu", value_parser = device)]
+    device: Device,
     /// Numbers to compute in; f16 is slow on a CPU
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Precision,
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    if text == "cpu" { Ok(Device::Cpu) } else { Err("this build computes on the cpu only".to_owned()) }
 }
 
 /// Numbers to compute in.
@@ -50,18 +57,34 @@ impl ModelArgs {
 
     /// Loads the model.
     pub(crate) fn load(&self) -> Result<Model> {
-        if self.device != "cpu" {
-            bail!("--device is {:?}; this build computes on the cpu only", self.device);
-        }
-        let place = Place { device: Device::Cpu, dtype: self.dtype.into() };
-        load(self.model.as_deref(), &self.revision, &place)
+        let options = TensorOptions { device: self.device.clone(), dtype: self.dtype.into() };
+        load(self.model.as_deref(), &self.revision, &options)
     }
 }
 
 /// Loads a model, or the one in this program where none is named.
-pub(crate) fn load(model: Option<&Path>, revision: &str, place: &Place) -> Result<Model> {
-    match model {
-        Some(model) => Ok(Model::from_pretrained(crate::hub::local(model, revision)?, place)?),
-        None => Ok(Model::embedded(place)?),
-    }
+pub(crate) fn load(model: Option<&Path>, revision: &str, options: &TensorOptions) -> Result<Model> {
+    let Some(name) = model else { return Ok(Model::embedded(options)?) };
+    let loader = Model::loader(name).revision(revision).device(&options.device).dtype(options.dtype);
+    Ok(loader.load_observed(&mut DownloadBar::new())?)
+}
+
+/// The files in a model's folder, which no output may replace; none of a model that is in no folder.
+pub(crate) fn model_files(model: &Path) -> Vec<PathBuf> {
+    let folder = if model.is_file() { model.parent() } else { Some(model) };
+    let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// Refuses an output that would replace the source or a file of the model.
+pub(crate) fn check_output(output: &Path, source: &Path, model: &Model) -> Result<()> {
+    let mut files = Protected::default();
+    files.protect(source);
+    model_files(model.path()).iter().for_each(|file| files.protect(file));
+    Ok(files.check(output)?)
 }

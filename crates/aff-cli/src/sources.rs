@@ -1,90 +1,204 @@
 //! Photos as a user names them: files, folders, patterns, standard input.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use autofocusformer::vision::{self, RgbImage};
+use autofocusformer::files;
+use autofocusformer::vision::{self, RgbImage, VisionError};
+
+use crate::arguments::extension;
 
 /// Endings of files that a folder is searched for.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "jfif"];
 /// Stands for standard input.
 const STDIN: &str = "-";
+/// Bytes of standard input that tell whether it is an image.
+const HEAD: u64 = 64;
+
+/// Arguments of every command that takes photos.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SourceArgs {
+    /// Photos (JPEG, PNG, WebP, BMP or TIFF), folders of them, patterns such as 'photos/*.jpg', or - for standard input
+    #[arg(required = true, value_name = "PHOTO")]
+    sources: Vec<PathBuf>,
+    /// Search the folders in the given folders, too; results go into folders of the same names
+    #[arg(long)]
+    recursive: bool,
+}
 
 /// A photo and the name of its results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
-    /// Of whatever bytes the system allows.
-    pub(crate) stem: OsString,
+    /// What the names of its results begin with, below the folder of the results; of whatever bytes the system allows.
+    pub(crate) name: PathBuf,
 }
 
 impl Source {
     /// Reads the photo.
     pub(crate) fn open(&self) -> Result<RgbImage> {
-        if self.path != Path::new(STDIN) {
-            return Ok(vision::open(&self.path)?);
-        }
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-        vision::decode(&bytes).context("standard input")
+        let photo = if self.is_stdin() { read_stdin()? } else { vision::open(&self.path)? };
+        tracing::debug!(source = %self.path.display(), width = photo.width(), height = photo.height(), "decoded");
+        Ok(photo)
+    }
+
+    pub(crate) fn is_stdin(&self) -> bool {
+        self.path == Path::new(STDIN)
+    }
+
+    /// The path on one line of a terminal, whatever characters its name has.
+    pub(crate) fn shown(&self) -> String {
+        let text = self.path.to_string_lossy();
+        if text.chars().any(char::is_control) { format!("{text:?}") } else { text.into_owned() }
     }
 }
 
-/// All photos that the arguments name, folders in alphabetical order; no two may have results of one name.
-pub(crate) fn expand(arguments: &[PathBuf]) -> Result<Vec<Source>> {
-    let mut paths = Vec::new();
-    for argument in arguments {
-        if argument.is_dir() {
-            paths.extend(photos_in(argument)?);
-        } else if !argument.exists() && argument.to_string_lossy().contains(['*', '?', '[']) {
-            paths.extend(matches(&argument.to_string_lossy())?);
-        } else {
-            paths.push(argument.clone());
-        }
+/// The image on standard input. What does not begin like an image is not read to its end, which may never come.
+fn read_stdin() -> Result<RgbImage> {
+    let read = |limit| {
+        let stream = std::io::Read::take(std::io::stdin().lock(), limit);
+        files::read_stream(stream, "standard input", limit)
+    };
+    let mut bytes = read(HEAD)?;
+    if let Err(error @ VisionError::NotAnImage { .. }) = vision::decode(&bytes) {
+        return Err(error).context("standard input");
     }
-    let mut seen: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    let mut sources = Vec::with_capacity(paths.len());
-    for path in paths {
-        let stem = if path == Path::new(STDIN) {
-            OsString::from("stdin")
-        } else {
-            path.file_stem()
-                .map(OsString::from)
-                .with_context(|| format!("{}: not the name of a photo", path.display()))?
-        };
-        if let Some(other) = seen.insert(stem.clone(), path.clone()) {
+    bytes.extend(files::read_stream(std::io::stdin().lock(), "standard input", vision::MAX_BYTES)?);
+    vision::decode(&bytes).context("standard input")
+}
+
+impl SourceArgs {
+    /// All photos that the arguments name, folders in alphabetical order; no two have results of one name. `note` is told
+    /// what was left out.
+    pub(crate) fn expand(&self, note: impl Fn(String)) -> Result<Vec<Source>> {
+        let mut found = Vec::new();
+        for argument in &self.sources {
+            if argument.is_dir() {
+                found.extend(self.photos_in(argument, &note)?);
+            } else if !argument.exists() && argument.to_string_lossy().contains(['*', '?', '[']) {
+                found.extend(matches(&argument.to_string_lossy())?.into_iter().map(Found::alone));
+            } else {
+                found.push(Found::alone(argument.clone()));
+            }
+        }
+        named(found)
+    }
+
+    fn photos_in(&self, folder: &Path, note: &impl Fn(String)) -> Result<Vec<Found>> {
+        let (mut photos, mut left_out) = (Vec::new(), 0);
+        let mut waiting = vec![PathBuf::new()];
+        while let Some(below) = waiting.pop() {
+            let searched = folder.join(&below);
+            let unreadable = || format!("{}: cannot read the folder", searched.display());
+            for entry in std::fs::read_dir(&searched).with_context(unreadable)? {
+                let entry = entry.with_context(unreadable)?;
+                let (name, path) = (entry.file_name(), entry.path());
+                // Links to folders may lead in a circle, and hidden folders belong to programs.
+                if entry.file_type().with_context(unreadable)?.is_dir() {
+                    if name.to_string_lossy().starts_with('.') {
+                        continue;
+                    }
+                    left_out += usize::from(!self.recursive);
+                    if self.recursive {
+                        waiting.push(below.join(name));
+                    }
+                } else if ENDINGS.contains(&extension(&path).as_str()) && path.is_file() {
+                    photos.push(Found { path, below: below.clone() });
+                }
+            }
+        }
+        let folders = if left_out == 1 { "folder" } else { "folders" };
+        if photos.is_empty() {
+            let hint = match left_out {
+                0 => String::new(),
+                _ => format!(" (nor was the {folders} in it searched; --recursive does)"),
+            };
             bail!(
-                "{}: another photo is named {stem:?} as well ({}); their results would overwrite each other",
-                path.display(),
-                other.display()
+                "{}: no photo in this folder; expected files that end in .{}{hint}",
+                folder.display(),
+                ENDINGS.join(", .")
             );
         }
-        sources.push(Source { path, stem });
+        if left_out > 0 {
+            note(format!(
+                "{}: {left_out} {folders} in it left out; --recursive searches them",
+                folder.display()
+            ));
+        }
+        photos.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(photos)
     }
-    Ok(sources)
 }
 
-fn photos_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("{}: cannot read the folder", folder.display()))?;
-    let is_photo = |path: &PathBuf| {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-        path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
-    };
-    let mut photos: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_photo).collect();
-    if photos.is_empty() {
-        bail!(
-            "{}: no photo in this folder; expected files that end in .{}",
-            folder.display(),
-            ENDINGS.join(", .")
-        );
+/// A photo and the folder of its results below that of all results.
+struct Found {
+    path: PathBuf,
+    below: PathBuf,
+}
+
+impl Found {
+    fn alone(path: PathBuf) -> Self {
+        Self { path, below: PathBuf::new() }
     }
-    photos.sort();
-    Ok(photos)
+
+    /// What the names of its results begin with: the photo's name without its ending, or with it.
+    fn name(&self, ending: Ending) -> Result<PathBuf> {
+        if self.path == Path::new(STDIN) {
+            return Ok(PathBuf::from("stdin"));
+        }
+        let name = match ending {
+            Ending::Without => self.path.file_stem(),
+            Ending::With => self.path.file_name(),
+        };
+        let name = name.with_context(|| format!("{}: not the name of a photo", self.path.display()))?;
+        Ok(self.below.join(name))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Without,
+    With,
+}
+
+/// Names the results after the photos: `a` for `a.jpg`, but `a.jpg` and `a.png` if there are both. Letter case does not
+/// count, as it does not on all systems.
+fn named(found: Vec<Found>) -> Result<Vec<Source>> {
+    let mut endings = vec![Ending::Without; found.len()];
+    loop {
+        let names = found
+            .iter()
+            .zip(&endings)
+            .map(|(photo, &ending)| photo.name(ending))
+            .collect::<Result<Vec<_>>>()?;
+        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, name) in names.iter().enumerate() {
+            groups.entry(name.to_string_lossy().to_lowercase()).or_default().push(index);
+        }
+        let mut is_settled = true;
+        for group in groups.into_values().filter(|group| group.len() > 1) {
+            if let Some(&[first, second]) =
+                group.get(..2).filter(|_| group.iter().all(|&at| endings[at] == Ending::With))
+            {
+                bail!(
+                    "{}: another photo is named {} as well ({}); their results would overwrite each other",
+                    found[second].path.display(),
+                    names[second].display(),
+                    found[first].path.display()
+                );
+            }
+            group.into_iter().for_each(|at| endings[at] = Ending::With);
+            is_settled = false;
+        }
+        if is_settled {
+            return Ok(found
+                .into_iter()
+                .zip(names)
+                .map(|(Found { path, .. }, name)| Source { path, name })
+                .collect());
+        }
+    }
 }
 
 fn matches(pattern: &str) -> Result<Vec<PathBuf>> {

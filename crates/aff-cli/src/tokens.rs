@@ -6,8 +6,9 @@ use anyhow::Result;
 use autofocusformer::vision::{self, ImageSize, OverlayOptions, Regions, RgbImage};
 use autofocusformer::{Network, Segmenter, StageTokens};
 
-use crate::check_output_is_not;
-use crate::model_args::ModelArgs;
+use crate::arguments::png_path;
+use crate::model_args::{ModelArgs, check_output};
+use crate::terminal::log;
 
 /// Draw the tokens of each stage on the photo, and the segmentation beside them
 ///
@@ -21,7 +22,7 @@ pub struct Tokens {
     #[command(flatten)]
     model: ModelArgs,
     /// The picture to write (PNG)
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = png_path)]
     output: PathBuf,
     /// Draw the clusters as coloured cells instead of dots
     #[arg(long)]
@@ -32,10 +33,10 @@ impl Tokens {
     /// Runs the network and writes the picture.
     ///
     /// # Errors
-    /// If the model or the photo cannot be read, or the picture not be written.
+    /// If the model or the photo cannot be read, or the picture not be written; if it is the photo or a file of the model.
     pub fn run(&self) -> Result<()> {
-        check_output_is_not(&self.source, &self.output)?;
         let model = self.model.load()?;
+        check_output(&self.output, &self.source, &model)?;
         let photo = vision::open(&self.source)?;
         let stages = model.tokens(&photo)?;
         let mut panels = stages.iter().map(|stage| self.panel(&photo, stage)).collect::<Result<Vec<_>>>()?;
@@ -44,7 +45,7 @@ impl Tokens {
         }
         vision::write_png(&self.output, &side_by_side(&panels))?;
         let counts: Vec<String> = stages.iter().map(|stage| stage.points.len().to_string()).collect();
-        println!("{}: {} tokens", self.output.display(), counts.join(", "));
+        log(format_args!("{}: {} tokens", self.output.display(), counts.join(", ")));
         Ok(())
     }
 
@@ -70,9 +71,9 @@ fn side_by_side(panels: &[RgbImage]) -> RgbImage {
     let (width, height) = panels.first().map_or((1, 1), RgbImage::dimensions);
     let count = panels.len() as u32;
     let mut picture = RgbImage::from_pixel(count * (width + GAP) - GAP, height, vision::Rgb([255; 3]));
-    for (place, panel) in (0..).zip(panels) {
+    for (left, panel) in (0..).step_by((width + GAP) as usize).zip(panels) {
         for (x, y, pixel) in panel.enumerate_pixels() {
-            picture.put_pixel(place * (width + GAP) + x, y, *pixel);
+            picture.put_pixel(left + x, y, *pixel);
         }
     }
     picture

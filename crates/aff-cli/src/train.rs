@@ -8,6 +8,8 @@ use aff_train::{Observer, Recipe, StepReport, Trainer, ValidationReport};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::terminal::log;
+
 /// Train a segmenter as a recipe says; goes on where a run in the same folder stopped
 #[derive(Debug, clap::Args)]
 pub struct Train {
@@ -48,16 +50,16 @@ impl Train {
             trainer.run(&mut ())?;
             return Ok(());
         }
-        println!("{} parameters; results in {}", trainer.parameters().count(), output.display());
+        log(format_args!("{} parameters; results in {}", trainer.parameters().count(), output.display()));
         trainer.run(&mut Progress { bar: ProgressBar::hidden() })?;
         match trainer.best() {
-            Some(best) => println!(
+            Some(best) => log(format_args!(
                 "best mean IoU on the validation split {:.2} % after {} steps: {}",
                 100.0 * best.mean_iou,
                 best.step,
                 output.join("best").display()
-            ),
-            None => println!("last weights: {}", output.join("last").display()),
+            )),
+            None => log(format_args!("last weights: {}", output.join("last").display())),
         }
         Ok(())
     }
@@ -91,7 +93,7 @@ impl Observer for Progress {
             if report.is_best { ", the best so far" } else { "" }
         );
         if self.bar.is_hidden() {
-            println!("{line}");
+            log(line);
         } else {
             self.bar.println(line);
         }

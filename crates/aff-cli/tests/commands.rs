@@ -1,67 +1,18 @@
 //! The commands as a user types them, with good and bad input.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod common;
 
-use assert_cmd::Command;
+use std::path::Path;
+
 use autofocusformer::Device;
 use autofocusformer::vision::{self, CocoRle, Rle};
 use autofocusformer::weights::{read_tensor_file, write_tensor_file};
+use common::{
+    aff, convert_classifier, failure, fixture, models, photo, read_json, refusal, root, stderr, stdout,
+    write_picture,
+};
 use serde_json::Value;
-use tempfile::TempDir;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn fixture(name: &str) -> PathBuf {
-    root().join("fixtures").join(name)
-}
-
-fn photo() -> PathBuf {
-    root().join("assets/tower.jpg")
-}
-
-fn aff() -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
-    command.env_remove("RUST_LOG");
-    command
-}
-
-fn convert_segmenter(output: &Path) {
-    let checkpoint = fixture("segment-nano/model_final.pth");
-    let config = fixture("segment-nano/model.yaml");
-    let mut command = aff();
-    command.arg("convert").arg(checkpoint).arg("--config").arg(config);
-    command.arg("--verify").arg("--output").arg(output).assert().success();
-}
-
-fn convert_classifier(output: &Path) {
-    let checkpoint = fixture("classify-nano/checkpoint.pth");
-    aff().arg("convert").arg(checkpoint).arg("--output").arg(output).assert().success();
-}
-
-/// Both nano models in a folder that goes away with the test.
-fn models() -> (TempDir, PathBuf, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let (segmenter, classifier) = (folder.path().join("segmenter"), folder.path().join("classifier"));
-    convert_segmenter(&segmenter);
-    convert_classifier(&classifier);
-    (folder, segmenter, classifier)
-}
-
-/// The error of a command that must fail, without panicking and with nothing on standard output.
-fn failure(command: &mut Command) -> String {
-    let output = command.assert().failure().get_output().clone();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!error.contains("panicked"), "{error}");
-    assert!(error.starts_with("error: "), "{error}");
-    error
-}
-
-fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
 
 #[test]
 fn predict_writes_overlay_map_and_json_at_the_photos_size() {
@@ -91,11 +42,11 @@ fn predict_writes_overlay_map_and_json_at_the_photos_size() {
             assert!(segment["id"].as_u64().unwrap() >= 1);
             assert!(segment["label"].is_string() && segment["was_fused"].is_boolean());
             let area = segment["area"].as_u64().unwrap();
-            if task == "instance" {
-                let coco: CocoRle = serde_json::from_value(segment["segmentation"].clone()).unwrap();
-                let mask = Rle::try_from(&coco).unwrap();
-                assert_eq!((coco.size, mask.area()), ([427, 640], area));
-            }
+            let coco: CocoRle = serde_json::from_value(segment["segmentation"].clone()).unwrap();
+            let mask = Rle::try_from(&coco).unwrap();
+            assert_eq!((coco.size, mask.area()), ([427, 640], area));
+            assert_eq!(segment["bbox"], serde_json::to_value(mask.bbox()).unwrap());
+            assert!((0.0..=1.0).contains(&segment["score"].as_f64().unwrap()));
         }
         if task == "semantic" {
             let areas: u64 = segments.iter().map(|segment| segment["area"].as_u64().unwrap()).sum();
@@ -311,10 +262,11 @@ fn thresholds_are_obeyed_or_refused() {
     assert!(!some.is_empty() && some.len() < all.len());
     assert!(some.iter().all(|segment| segment["score"].as_f64().unwrap() >= middle - 1e-6));
 
-    assert!(failure(&mut run(&["--task", "panoptic", "--threshold", "1.5"])).contains("from 0 to 1"));
+    let error = refusal(&mut run(&["--task", "panoptic", "--threshold", "1.5"]));
+    assert!(error.contains("--threshold") && error.contains("from 0 to 1"), "{error}");
     assert!(failure(&mut run(&["--task", "semantic", "--threshold", "0.5"])).contains("no effect"));
     assert!(failure(&mut run(&["--task", "instance", "--overlap-threshold", "0.5"])).contains("no effect"));
-    assert!(failure(&mut run(&["--device", "cuda:0"])).contains("on the cpu only"));
+    assert!(refusal(&mut run(&["--device", "cuda:0"])).contains("on the cpu only"));
 }
 
 #[test]
@@ -393,22 +345,14 @@ fn classes_and_facts_are_printed() {
     command.arg("classify").arg(photo()).arg("--model").arg(&classifier).args(["--top", "3", "--json"]);
     let output = command.assert().success().get_output().stdout.clone();
     let found: Value = serde_json::from_slice(&output).unwrap();
-    let scores: Vec<f64> =
-        found.as_array().unwrap().iter().map(|class| class["score"].as_f64().unwrap()).collect();
+    let classes = found["classes"].as_array().unwrap();
+    let scores: Vec<f64> = classes.iter().map(|class| class["score"].as_f64().unwrap()).collect();
     assert!(scores.len() == 3 && scores.is_sorted_by(|a, b| a >= b));
+    assert_eq!(found["source"], photo().to_str().unwrap());
     let error = failure(aff().arg("classify").arg(photo()).arg("--model").arg(&segmenter));
     assert!(error.contains("is a segmenter, not a classifier"), "{error}");
 
-    let output = aff()
-        .arg("info")
-        .arg("random:aff-mini")
-        .args(["--size", "224"])
-        .assert()
-        .success()
-        .get_output()
-        .stdout
-        .clone();
-    let text = String::from_utf8(output).unwrap();
+    let text = stdout(aff().arg("info").arg("random:aff-mini").args(["--size", "224"]));
     assert!(text.contains("6754451") && text.contains("1000 classes"), "{text}");
 }
 
@@ -439,6 +383,74 @@ fn a_bad_photo_among_good_ones_is_skipped_and_the_exit_code_says_so() {
     assert!(error.contains("2 of 4 photos were skipped"), "{error}");
     assert!(output.join("a.overlay.png").exists() && output.join("d 'quoted' $(name).map.png").exists());
     assert!(!output.join("b.map.png").exists() && !output.join("c.map.png").exists());
+}
+
+#[test]
+fn photos_to_classify_are_named_in_every_way() {
+    let (folder, _, classifier) = models();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for name in ["a.png", "b.png"] {
+        write_picture(photos.join(name));
+    }
+    let run = |source: &Path| {
+        let mut command = aff();
+        command.arg("classify").arg(source).arg("--model").arg(&classifier).args(["--json", "--top", "1"]);
+        command
+    };
+    let lines =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let in_folder = lines(&stdout(&mut run(&photos)));
+    assert_eq!(in_folder.len(), 2);
+    assert_eq!(in_folder, lines(&stdout(&mut run(&photos.join("*.png")))));
+    let stdin = std::fs::read(photos.join("a.png")).unwrap();
+    let piped = lines(&stdout(run(Path::new("-")).write_stdin(stdin)));
+    assert_eq!(piped[0]["classes"], in_folder[0]["classes"]);
+    assert_eq!(piped[0]["source"], "-");
+
+    std::fs::write(photos.join("c.png"), "no picture").unwrap();
+    let mut command = run(&photos);
+    let output = command.assert().code(3).get_output().clone();
+    let found = lines(&String::from_utf8(output.stdout).unwrap());
+    assert!(found.len() == 3 && found[2]["error"].as_str().unwrap().contains("is not an image"));
+    assert!(stderr(&mut command, 3).ends_with("error: 1 of 3 photos were skipped\n"));
+}
+
+#[test]
+fn pixel_values_are_known_by_their_content() {
+    let (folder, segmenter, _) = models();
+    let expected = fixture("segment-nano/expected.safetensors");
+    let values = read_tensor_file(&expected, &Device::Cpu).unwrap()["pixel_values"].clone();
+    let source = folder.path().join("values.bin");
+    write_tensor_file(&source, &[("pixel_values".to_owned(), values)].into()).unwrap();
+    let run = |source: &Path| {
+        let mut command = aff();
+        command.arg("features").arg(source).arg("--model").arg(&segmenter);
+        command.arg("-o").arg(folder.path().join("features"));
+        command
+    };
+    run(&source).assert().success();
+    // A photo under the name of tensors is a photo all the same.
+    let named_wrongly = folder.path().join("photo.safetensors");
+    write_picture(&named_wrongly);
+    run(&named_wrongly).assert().success();
+    let other = folder.path().join("other.bin");
+    std::fs::copy(segmenter.join("model.safetensors"), &other).unwrap();
+    assert!(failure(&mut run(&other)).contains("it has no `pixel_values`"));
+    let text = folder.path().join("text.safetensors");
+    std::fs::write(&text, "neither tensors nor an image").unwrap();
+    assert!(failure(&mut run(&text)).contains("is not an image"));
+}
+
+#[test]
+fn pictures_of_tokens_are_png_by_name_too() {
+    let output = tempfile::tempdir().unwrap();
+    for name in ["tokens.jpg", "tokens.WebP"] {
+        let mut command = aff();
+        command.arg("tokens").arg(photo()).arg("-o").arg(output.path().join(name));
+        let error = refusal(&mut command);
+        assert!(error.contains("--output") && error.contains(".png"), "{error}");
+    }
 }
 
 #[test]

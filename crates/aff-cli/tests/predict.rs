@@ -1,42 +1,22 @@
 //! `aff predict` as a user types it, with the model that is part of the program.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use assert_cmd::Command;
 use autofocusformer::vision;
+use common::{aff, names, photo, picture, read_json, refusal, root, stderr, stdout, write_picture};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn photo() -> PathBuf {
-    root().join("assets/tower.jpg")
-}
 
 /// `aff predict` for a small network input, so that the tests are quick.
 fn predict(output: &Path) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
-    command.env_remove("RUST_LOG").env("HF_HUB_OFFLINE", "1");
+    let mut command = aff();
     command.arg("predict").arg("--output").arg(output).args(["--size", "96"]);
     command
-}
-
-fn stdout(command: &mut Command) -> String {
-    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
-}
-
-fn stderr(command: &mut Command, code: i32) -> String {
-    let error = String::from_utf8(command.assert().code(code).get_output().stderr.clone()).unwrap();
-    assert!(!error.contains("panicked"), "{error}");
-    error
-}
-
-fn names(folder: &Path) -> BTreeSet<OsString> {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
 #[test]
@@ -136,9 +116,8 @@ fn batches_have_the_results_of_single_photos() {
     let mut files = Vec::new();
     for (name, width) in [("a", 64), ("b", 64), ("c", 48), ("d", 64)] {
         let path = folder.path().join(format!("{name}.png"));
-        let image = vision::RgbImage::from_fn(width, 48, |x, y| {
-            vision::Rgb([(4 * x) as u8, (5 * y) as u8, name.as_bytes()[0]])
-        });
+        let mut image = picture(width, 48);
+        image.put_pixel(0, 0, vision::Rgb([name.as_bytes()[0]; 3]));
         vision::write_png(&path, &image).unwrap();
         files.push(path);
     }
@@ -182,7 +161,7 @@ fn classes_are_chosen_by_name() {
     let run = |name: &str, arguments: &[&str]| {
         let output = folder.path().join(name);
         stdout(predict(&output).arg("--save-json").args(arguments).arg(photo()));
-        let json: Value = serde_json::from_slice(&std::fs::read(output.join("tower.json")).unwrap()).unwrap();
+        let json = read_json(&output.join("tower.json"));
         let labels: BTreeSet<String> = json["segments"]
             .as_array()
             .unwrap()
@@ -220,7 +199,9 @@ fn classes_are_chosen_by_name() {
         json["segments"].as_array().unwrap().iter().map(|segment| segment["label"].as_str().unwrap());
     assert!(labels.clone().count() > 0 && labels.clone().all(|label| ["sky", "road"].contains(&label)));
 
-    let error = stderr(predict(&folder.path().join("none")).args(["--classes", "car,cow"]).arg(photo()), 1);
+    let (two, _) = run("two", &["--classes", "Building , sky"]);
+    assert!(two.iter().all(|label| ["building", "sky"].contains(&label.as_str())), "{two:?}");
+    let error = stderr(predict(&folder.path().join("none")).args(["--classes", "car, cow"]).arg(photo()), 1);
     assert!(error.contains("the model has no class \"cow\"; it knows sky, building"), "{error}");
 }
 
@@ -247,10 +228,10 @@ fn wrong_arguments_are_errors_before_anything_is_computed() {
     let output = folder.path().join("out");
     let run = |arguments: &[&str], code| stderr(predict(&output).arg(photo()).args(arguments), code);
     assert!(run(&["--size", "0"], 2).contains("cannot be used multiple times"));
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
-    let error = stderr(command.arg("predict").arg(photo()).args(["--size", "0"]).arg("-o").arg(&output), 1);
-    assert!(error.contains("--size is 0; expected 8 to 8192 pixels"), "{error}");
-    assert!(run(&["--batch", "0"], 1).contains("--batch is 0"));
+    let mut command = aff();
+    let error = refusal(command.arg("predict").arg(photo()).args(["--size", "0"]).arg("-o").arg(&output));
+    assert!(error.contains("invalid value '0' for '--size <PIXELS>': 0 is not in 8..=8192"), "{error}");
+    assert!(run(&["--batch", "0"], 2).contains("--batch"));
     assert!(run(&["--dtype", "f8"], 2).contains("possible values: f16, f32, f64"));
     assert!(run(&["--json", "--quiet"], 2).contains("cannot be used with"));
     assert!(run(&["--revision", "v2"], 2).contains("--model"));
@@ -259,6 +240,65 @@ fn wrong_arguments_are_errors_before_anything_is_computed() {
     std::fs::write(&file, "").unwrap();
     let error = stderr(predict(&file).arg(photo()).args(["--model", "no/such/model/folder"]), 1);
     assert!(error.contains("cannot make the folder for the results"), "{error}");
+}
+
+#[test]
+fn folders_below_are_searched_on_demand() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir_all(photos.join("day/noon")).unwrap();
+    std::fs::create_dir_all(photos.join(".thumbnails")).unwrap();
+    for name in ["a.png", "day/a.png", "day/noon/b.png", ".thumbnails/c.png"] {
+        write_picture(photos.join(name));
+    }
+    let output = folder.path().join("flat");
+    let note = stderr(predict(&output).arg(&photos), 0);
+    assert!(note.contains("1 folder in it left out; --recursive searches them"), "{note}");
+    assert_eq!(names(&output).len(), 2);
+    assert_eq!(stderr(predict(&folder.path().join("quiet")).arg(&photos).arg("--quiet"), 0), "");
+
+    let output = folder.path().join("mirrored");
+    assert_eq!(stderr(predict(&output).arg(&photos).arg("--recursive"), 0), "");
+    for name in ["a", "day/a", "day/noon/b"] {
+        assert!(output.join(format!("{name}.map.png")).is_file(), "{name}");
+    }
+    assert_eq!(names(&output).len(), 3);
+    // Results beside their photos.
+    stdout(predict(&photos).arg(&photos).arg("--recursive"));
+    assert!(photos.join("day/noon/b.overlay.png").is_file());
+
+    std::fs::remove_file(photos.join("a.png")).unwrap();
+    std::fs::remove_file(photos.join("a.map.png")).unwrap();
+    std::fs::remove_file(photos.join("a.overlay.png")).unwrap();
+    let error = stderr(predict(&output).arg(&photos), 1);
+    assert!(error.contains("no photo in this folder") && error.contains("--recursive"), "{error}");
+}
+
+#[test]
+fn photos_that_differ_in_their_endings_have_results_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for name in ["x.png", "X.PNG.png", "y.png"] {
+        write_picture(photos.join(name));
+    }
+    std::fs::copy(photo(), photos.join("x.jpg")).unwrap();
+    let output = folder.path().join("output");
+    stdout(predict(&output).arg(&photos));
+    let maps: Vec<OsString> =
+        names(&output).into_iter().filter(|name| name.to_string_lossy().contains("map")).collect();
+    // `x.png.map.png` and `X.PNG.map.png` would be one file on many systems.
+    assert_eq!(maps.len(), 4, "{maps:?}");
+}
+
+#[test]
+fn what_is_computed_is_told_on_demand() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = predict(folder.path());
+    let log = stderr(command.arg(photo()).env("RUST_LOG", "debug").env("NO_COLOR", "1"), 0);
+    for part in ["loaded", "aff-pico-camvid", "decoded", "width=640", "backbone", "tokens", "post-process"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
 }
 
 /// What a user reads must change on purpose only: `cargo insta review` shows the differences.
@@ -271,7 +311,7 @@ fn texts() {
         ("eval", vec!["eval", "--help"]),
         ("convert", vec!["convert", "--help"]),
     ] {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+        let mut command = aff();
         insta::assert_snapshot!(format!("help_{name}"), stdout(command.args(arguments)));
     }
     let folder = tempfile::tempdir().unwrap();
@@ -285,18 +325,21 @@ fn texts() {
         vec!["no.jpg", "--threshold", "2", "--task", "panoptic"],
         vec!["no.jpg", "--threshold", "0.5"],
     ] {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
-        command.env("HF_HUB_OFFLINE", "1").current_dir(folder.path()).arg("predict").args(&arguments);
-        errors += &format!("$ aff predict {}\n{}\n", arguments.join(" "), stderr(&mut command, 1));
+        let mut command = aff();
+        command.current_dir(folder.path()).arg("predict").args(&arguments);
+        let output = command.output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        errors +=
+            &format!("$ aff predict {}\n{error}[{}]\n\n", arguments.join(" "), output.status.code().unwrap());
     }
     insta::assert_snapshot!("errors", errors);
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+    let mut command = aff();
     let info = stdout(command.arg("info"));
     assert!(
         info.contains("aff-pico-camvid") && info.contains("1744857") && info.contains("CC BY-NC 4.0"),
         "{info}"
     );
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+    let mut command = aff();
     let black = folder.path().join("black.png");
     vision::write_png(&black, &vision::RgbImage::new(32, 32)).unwrap();
     command
@@ -328,7 +371,7 @@ fn an_interrupted_run_leaves_whole_files() {
     }
     for files in [1, 4, 9] {
         let output = folder.path().join(format!("after-{files}"));
-        let mut command = Process::new(assert_cmd::cargo::cargo_bin!("aff"));
+        let mut command = common::process();
         command.arg("predict").arg(&photos).arg("-o").arg(&output).args(["--size", "64", "--save-json"]);
         let mut run = command.stdout(Stdio::null()).spawn().unwrap();
         while !output.is_dir() || names(&output).len() < files {
@@ -355,7 +398,7 @@ fn an_interrupted_run_leaves_whole_files() {
 fn completions_are_scripts_of_their_shell() {
     for (shell, words) in [("bash", "complete -F _aff"), ("zsh", "#compdef aff"), ("fish", "complete -c aff")]
     {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aff"));
+        let mut command = aff();
         let script = stdout(command.args(["completions", shell]));
         assert!(script.contains(words) && script.contains("predict"), "{shell}");
     }

@@ -1,50 +1,19 @@
 //! `aff train` and `aff eval` as a user types them.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
-use autofocusformer::vision::{self, ImageSize, LabelMap, Rgb, RgbImage};
+use autofocusformer::vision::LabelMap;
+use common::{aff, data, process, recipe, root};
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Pictures with a road below and sky above, the border at another height in each.
-fn data() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (split, count) in [("train", 3), ("val", 2)] {
-        let (photos, annotations) = (folder.path().join(split), folder.path().join(format!("{split}annot")));
-        std::fs::create_dir_all(&photos).unwrap();
-        std::fs::create_dir_all(&annotations).unwrap();
-        for index in 0..count {
-            let class = |y: u32| if y > 10 + 4 * index { 3 } else { 0 };
-            let image = RgbImage::from_fn(48, 32, |x, y| {
-                if class(y) == 3 { Rgb([90, 90, x as u8]) } else { Rgb([120, 180, 250]) }
-            });
-            let labels = (0..32).flat_map(|y| vec![class(y); 48]).collect();
-            vision::write_png(photos.join(format!("{index}.png")), &image).unwrap();
-            let map = LabelMap::new(ImageSize::new(32, 48), labels).unwrap();
-            map.write_png(annotations.join(format!("{index}.png"))).unwrap();
-        }
-    }
-    folder
-}
-
-fn recipe(data: &TempDir, steps: u32) -> PathBuf {
-    let text = std::fs::read_to_string(root().join("crates/aff-train/tests/data/nano.yaml")).unwrap();
-    let text = text.replace("steps: 10", &format!("steps: {steps}"));
-    let path = data.path().join("recipe.yaml");
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
 fn train(data: &TempDir, recipe: &Path, output: &Path) -> Process {
-    let mut command = Process::new(assert_cmd::cargo::cargo_bin!("aff"));
+    let mut command = process();
     command.arg("train").arg("--config").arg(recipe).arg("--data").arg(data.path());
     command.arg("--output").arg(output).arg("--quiet").stdout(Stdio::null());
     command
@@ -89,7 +58,6 @@ fn evaluation_is_what_the_written_maps_say() {
     let data = data();
     let run = data.path().join("run");
     assert!(train(&data, &recipe(&data, 12), &run).status().unwrap().success());
-    let aff = || Command::new(assert_cmd::cargo::cargo_bin!("aff"));
     let (model, report) = (run.join("best"), data.path().join("report.json"));
     let mut command = aff();
     command.arg("eval").arg("--model").arg(&model).arg("--data").arg(data.path()).args(["--split", "val"]);
@@ -129,12 +97,11 @@ fn evaluation_is_what_the_written_maps_say() {
 #[test]
 fn mistakes_are_named() {
     let data = data();
-    let failure = |command: &mut Command| {
+    let failure = |command: &mut assert_cmd::Command| {
         let error = String::from_utf8(command.assert().code(1).get_output().stderr.clone()).unwrap();
         assert!(error.starts_with("error: ") && !error.contains("panicked"), "{error}");
         error
     };
-    let aff = || Command::new(assert_cmd::cargo::cargo_bin!("aff"));
     let recipe = recipe(&data, 1);
     let text = std::fs::read_to_string(&recipe).unwrap();
     std::fs::write(&recipe, text + "colour: red\n").unwrap();

@@ -33,8 +33,8 @@ pub use label_map::LabelMap;
 pub use overlay::{FONT, OverlayOptions, Region, Regions, class_color, overlay};
 pub use panoptic_map::PanopticMap;
 pub use postprocess::{
-    InstanceMask, InstanceOptions, PanopticOptions, Prediction, PredictionParts, SemanticOrder, instances,
-    panoptic, semantic,
+    InstanceMask, InstanceOptions, PanopticOptions, Prediction, PredictionParts, ScoredLabelMap,
+    SumResolution, instances, panoptic, semantic,
 };
 pub use preprocess::{PixelValues, resize};
 pub use preprocessor_config::{

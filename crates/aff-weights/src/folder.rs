@@ -10,7 +10,7 @@ use candle_nn::VarBuilder;
 use serde::Deserialize;
 
 use crate::tensor_file::{TensorFile, write_file, write_tensor_file};
-use crate::{KeyReport, TensorShapes, WeightsError, expected_tensors};
+use crate::{KeyReport, TensorOptions, TensorShapes, WeightsError, expected_tensors};
 
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
@@ -126,7 +126,8 @@ impl ModelFolder {
         build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
     ) -> Result<VarBuilder<'static>, WeightsError> {
         let path = if self.shards.len() == 1 { &self.shards[0] } else { &self.path };
-        checked_var_builder(self.tensors(dtype, device)?, path, (dtype, device), build)
+        let options = TensorOptions { device: device.clone(), dtype };
+        checked_var_builder(self.tensors(dtype, device)?, path, &options, build)
     }
 
     /// Writes a model folder: `config.json`, `preprocessor_config.json` if there is one, `model.safetensors`. Each file is
@@ -162,7 +163,7 @@ impl ModelFolder {
 pub fn checked_var_builder<M>(
     tensors: BTreeMap<String, Tensor>,
     path: &Path,
-    (dtype, device): (DType, &Device),
+    options: &TensorOptions,
     build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
 ) -> Result<VarBuilder<'static>, WeightsError> {
     let expected = expected_tensors(build)?;
@@ -172,7 +173,7 @@ pub fn checked_var_builder<M>(
     if !report.is_empty() {
         return Err(WeightsError::Keys { path: path.to_path_buf(), report });
     }
-    Ok(VarBuilder::from_tensors(tensors.into_iter().collect(), dtype, device))
+    Ok(VarBuilder::from_tensors(tensors.into_iter().collect(), options.dtype, &options.device))
 }
 
 fn read(path: &Path) -> Result<String, WeightsError> {

@@ -18,6 +18,7 @@ mod hub;
 mod keys;
 mod presets;
 mod tensor_file;
+mod tensor_options;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use convert::{ConfigSource, ConvertOptions, ConvertReport, Overwrite, convert};
@@ -33,3 +34,4 @@ pub use tensor_file::{
     TensorsAndTexts, read_tensor_bytes, read_tensor_file, read_tensor_file_with_metadata, write_tensor_file,
     write_tensor_file_with_metadata,
 };
+pub use tensor_options::TensorOptions;

@@ -6,7 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [model, photo]: [String; 2] =
         std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(|_| "MODEL PHOTO")?;
     let model = Model::from_pretrained(model, &Device::Cpu)?;
-    for (name, tensor) in model.features(&model.pixel_values(photo)?)? {
+    for (name, tensor) in model.features(&model.read_pixel_values(photo)?)? {
         println!("{name} {:?}", tensor.dims());
     }
     Ok(())

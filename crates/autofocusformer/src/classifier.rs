@@ -4,11 +4,12 @@ use std::path::Path;
 
 use aff_model::{Phase, classifier};
 use aff_vision::{PreprocessorConfig, RgbImage};
+use aff_weights::TensorOptions;
 use candle_core::DType;
 use serde::Serialize;
 
 use crate::Error;
-use crate::model::{Model, Network, Place, to_tensor};
+use crate::model::{Model, Network, to_tensor};
 
 /// A classification network with everything around it.
 ///
@@ -27,7 +28,7 @@ pub struct Classifier {
     network: classifier::Classifier,
     preprocessor: PreprocessorConfig,
     labels: Vec<String>,
-    place: Place,
+    options: TensorOptions,
 }
 
 /// A class and how probable it is.
@@ -47,8 +48,11 @@ impl Classifier {
     /// # Errors
     /// What that returns; [`Error::WrongArchitecture`] if the model is a segmenter, [`Error::NoPreprocessor`] if its folder does not say
     /// how images become the network's input.
-    pub fn from_pretrained(model: impl AsRef<Path>, place: impl Into<Place>) -> Result<Self, Error> {
-        Model::from_pretrained(model, place)?.try_into()
+    pub fn from_pretrained(
+        model: impl AsRef<Path>,
+        options: impl Into<TensorOptions>,
+    ) -> Result<Self, Error> {
+        Model::from_pretrained(model, options)?.try_into()
     }
 
     /// The most probable classes of a photo, best first, at most `count`; ties by class.
@@ -56,7 +60,7 @@ impl Classifier {
     /// # Errors
     /// [`Error::Vision`] for an empty photo, [`Error::Network`] if the network fails.
     pub fn classify(&self, photo: &RgbImage, count: usize) -> Result<Vec<Classification>, Error> {
-        let input = to_tensor(&self.preprocessor.apply(photo)?, &self.place)?;
+        let input = to_tensor(&self.preprocessor.apply(photo)?, &self.options)?;
         let logits = self.network.forward(&input, Phase::Inference)?.logits;
         let scores: Vec<f32> =
             aff_ops::softmax_last_dim(&logits)?.to_dtype(DType::F32)?.squeeze(0)?.to_vec1()?;
@@ -86,7 +90,7 @@ impl TryFrom<Model> for Classifier {
             network: network.as_ref().clone(),
             preprocessor: model.preprocessor()?.clone(),
             labels: model.config().id2label.values().cloned().collect(),
-            place: model.place().clone(),
+            options: model.tensor_options().clone(),
         })
     }
 }

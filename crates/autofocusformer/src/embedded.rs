@@ -4,9 +4,9 @@ use std::path::Path;
 
 use aff_model::config::ModelConfig;
 use aff_vision::PreprocessorConfig;
-use aff_weights::{WeightsError, read_tensor_bytes};
+use aff_weights::{TensorOptions, WeightsError, read_tensor_bytes};
 
-use crate::{Error, Model, Place};
+use crate::{Error, Model};
 
 /// Name of the default model, and of its folder in `models/`.
 pub const EMBEDDED_MODEL: &str = "aff-pico-camvid";
@@ -29,16 +29,16 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Weights`] if what was compiled in is damaged.
-    pub fn embedded(place: impl Into<Place>) -> Result<Self, Error> {
-        let place = place.into();
+    pub fn embedded(options: impl Into<TensorOptions>) -> Result<Self, Error> {
+        let options = options.into();
         let path = Path::new(EMBEDDED_MODEL);
         let config = ModelConfig::from_json(CONFIG)
             .map_err(|source| WeightsError::Config { path: path.to_path_buf(), source })?;
         let preprocessor: PreprocessorConfig = serde_json::from_str(PREPROCESSOR)
             .map_err(|source| WeightsError::Preprocessor { path: path.to_path_buf(), source })?;
-        let tensors = read_tensor_bytes(WEIGHTS, EMBEDDED_MODEL, &place.device)?;
-        let wide = tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(place.dtype)?)));
+        let tensors = read_tensor_bytes(WEIGHTS, EMBEDDED_MODEL, &options.device)?;
+        let wide = tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(options.dtype)?)));
         let tensors = wide.collect::<candle_core::Result<_>>()?;
-        Self::build(config, Some(preprocessor), tensors, path, place)
+        Self::build(config, Some(preprocessor), tensors, path, options)
     }
 }

@@ -16,7 +16,7 @@ pub enum Error {
     #[error("the network could not be run: {0}")]
     Network(#[from] candle_core::Error),
     /// The model is of another kind than was asked for.
-    #[error("{path}: the model is a {found}, not a {expected}; give --model the folder of a {expected}", path = .path.display())]
+    #[error("{path}: the model is a {found}, not a {expected}", path = .path.display())]
     WrongArchitecture {
         /// Folder of the model.
         path: PathBuf,
@@ -47,6 +47,16 @@ pub enum Error {
         /// Folder of the model.
         path: PathBuf,
     },
+    /// A setting has a value that makes no sense.
+    #[error("`{name}` is {found}; expected {expected}")]
+    Option {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// Values that would do.
+        expected: &'static str,
+    },
     /// A safetensors file without the network's input.
     #[error("{path}: {problem}; expected an image, or a safetensors file with `pixel_values` [B,3,H,W]", path = .path.display())]
     NoPixelValues {
@@ -55,4 +65,10 @@ pub enum Error {
         /// What it has instead.
         problem: String,
     },
+}
+
+impl Error {
+    pub(crate) fn not_a_probability(name: &'static str, value: f32) -> Self {
+        Self::Option { name, found: value.to_string(), expected: "a number from 0 to 1" }
+    }
 }

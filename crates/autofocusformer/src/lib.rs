@@ -2,7 +2,8 @@
 //!
 //! The front door: load a model folder, run it on an image, get segments. The layers below are re-exported for whoever
 //! needs only one of them: [`geometry`] (clusters of points), [`ops`] (differentiable point operators), [`models`] (the
-//! networks), [`vision`] (images and segments), [`weights`] (files).
+//! networks), [`vision`] (images and segments), [`weights`] (files); and so is Candle, as [`candle_core`] and
+//! [`candle_nn`], so that tensors that go in and out are of the same version.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +12,10 @@ mod classifier;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+mod loader;
 mod model;
+mod segment_options;
+mod segmentation;
 mod segmenter;
 mod tokens;
 
@@ -21,13 +25,18 @@ pub use aff_model as models;
 pub use aff_ops as ops;
 pub use aff_vision as vision;
 pub use aff_weights as weights;
-pub use candle_core::{DType, Device, Tensor};
+pub use aff_weights::TensorOptions;
+pub use candle_core::{self, DType, Device, Tensor};
+pub use candle_nn;
 
-pub use builder::SegmenterBuilder;
+pub use builder::{ModelSource, SegmenterBuilder};
 pub use classifier::{Classification, Classifier};
 #[cfg(feature = "embedded")]
 pub use embedded::EMBEDDED_MODEL;
 pub use error::Error;
-pub use model::{Model, Network, Place};
-pub use segmenter::{SegmentOptions, Segmentation, Segmenter, Segments, Timings};
+pub use loader::ModelLoader;
+pub use model::{Model, Network};
+pub use segment_options::SegmentOptions;
+pub use segmentation::{Segmentation, Segments};
+pub use segmenter::{Segmenter, Timings};
 pub use tokens::StageTokens;

@@ -1,6 +1,7 @@
 //! A model of either kind, as its folder says.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aff_model::classifier::Classifier;
@@ -8,16 +9,15 @@ use aff_model::config::{Architecture, ModelConfig};
 use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter::Segmenter;
 use aff_model::{Phase, Tokens};
-use aff_vision::{PixelValues, PreprocessorConfig};
+use aff_vision::{PixelValues, PreprocessorConfig, RgbImage};
 use aff_weights::{
-    ModelFolder, checked_var_builder, expected_tensors, published_models, random_weights, read_tensor_file,
+    ModelFolder, TensorOptions, checked_var_builder, expected_tensors, published_models, random_weights,
+    read_tensor_file,
 };
-use candle_core::{DType, Device, Result as CandleResult, Tensor};
+use candle_core::{Device, Result as CandleResult, Tensor};
 
-use crate::Error;
-
-/// What the name of a model with random weights starts with.
-const RANDOM: &str = "random:";
+use crate::loader::RANDOM;
+use crate::{Error, ModelLoader};
 
 /// A network with the configuration it was built from.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct Model {
     config: ModelConfig,
     preprocessor: Option<PreprocessorConfig>,
     path: PathBuf,
-    place: Place,
+    options: TensorOptions,
 }
 
 /// Either kind of network.
@@ -38,39 +38,17 @@ pub enum Network {
     Segmenter(Box<Segmenter>),
 }
 
-/// Where and in what numbers a network computes.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The device; this build has the CPU only.
-    pub device: Device,
-    /// `F32` unless asked otherwise. `F64` is for comparisons; `F16` halves the weights in memory, and is slow on a CPU. Candle multiplies no
-    /// matrices of `BF16` on a CPU.
-    pub dtype: DType,
-}
-
-impl From<&Device> for Place {
-    fn from(device: &Device) -> Self {
-        Self { device: device.clone(), dtype: DType::F32 }
-    }
-}
-
-impl From<&Place> for Place {
-    fn from(place: &Place) -> Self {
-        place.clone()
-    }
-}
-
 impl Model {
     /// Loads the model in a folder: `config.json`, weights and, if there is one, `preprocessor_config.json`.
     ///
     /// # Errors
     /// [`Error::Weights`] if a file is missing or damaged or the weights are not those of the configuration, listing
     /// every tensor that is missing, left over or of another shape.
-    pub fn load(path: impl AsRef<Path>, place: impl Into<Place>) -> Result<Self, Error> {
-        let (path, place) = (path.as_ref(), place.into());
+    pub fn load(path: impl AsRef<Path>, options: impl Into<TensorOptions>) -> Result<Self, Error> {
+        let (path, options) = (path.as_ref(), options.into());
         let folder = ModelFolder::open(path)?;
-        let tensors = folder.tensors(place.dtype, &place.device)?;
-        Self::build(folder.config().clone(), folder.preprocessor().cloned(), tensors, path, place)
+        let tensors = folder.tensors(options.dtype, &options.device)?;
+        Self::build(folder.config().clone(), folder.preprocessor().cloned(), tensors, path, options)
     }
 
     /// A model from its configuration and weights in memory, such as those of a training run.
@@ -81,14 +59,14 @@ impl Model {
         config: ModelConfig,
         preprocessor: Option<PreprocessorConfig>,
         tensors: &BTreeMap<String, Tensor>,
-        place: impl Into<Place>,
+        options: impl Into<TensorOptions>,
     ) -> Result<Self, Error> {
-        let place = place.into();
+        let options = options.into();
         let wide = tensors.iter().map(|(name, tensor)| {
-            Ok((name.clone(), tensor.to_device(&place.device)?.to_dtype(place.dtype)?))
+            Ok((name.clone(), tensor.to_device(&options.device)?.to_dtype(options.dtype)?))
         });
         let tensors = wide.collect::<CandleResult<_>>()?;
-        Self::build(config, preprocessor, tensors, Path::new("weights in memory"), place)
+        Self::build(config, preprocessor, tensors, Path::new("weights in memory"), options)
     }
 
     pub(crate) fn build(
@@ -96,29 +74,29 @@ impl Model {
         preprocessor: Option<PreprocessorConfig>,
         tensors: BTreeMap<String, Tensor>,
         path: &Path,
-        place: Place,
+        options: TensorOptions,
     ) -> Result<Self, Error> {
-        let of = (place.dtype, &place.device);
         let network = match config.architecture() {
             Architecture::ImageClassification => {
-                let vb = checked_var_builder(tensors, path, of, |vb| Classifier::new(&config, &vb))?;
+                let vb = checked_var_builder(tensors, path, &options, |vb| Classifier::new(&config, &vb))?;
                 Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
             }
             Architecture::UniversalSegmentation => {
-                let vb = checked_var_builder(tensors, path, of, |vb| Segmenter::new(&config, &vb))?;
+                let vb = checked_var_builder(tensors, path, &options, |vb| Segmenter::new(&config, &vb))?;
                 Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
             }
         };
-        Ok(Self { network, config, preprocessor, path: path.to_path_buf(), place })
+        tracing::debug!(path = %path.display(), dtype = ?options.dtype, "loaded");
+        Ok(Self { network, config, preprocessor, path: path.to_path_buf(), options })
     }
 
     /// A published model with random weights, for tests and measurements: what it computes means nothing.
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] if there is no published model of that name.
-    pub fn random(name: &str, place: impl Into<Place>) -> Result<Self, Error> {
-        let place = place.into();
-        let Place { device, dtype } = &place;
+    pub fn random(name: &str, options: impl Into<TensorOptions>) -> Result<Self, Error> {
+        let options = options.into();
+        let TensorOptions { device, dtype } = &options;
         let all = published_models();
         let Some(preset) = all.iter().find(|preset| preset.name == name) else {
             let known = all.into_iter().map(|preset| preset.name).collect();
@@ -137,37 +115,22 @@ impl Model {
         };
         let preprocessor = Some(preset.preprocessor.clone());
         let path = PathBuf::from(format!("{RANDOM}{name}"));
-        Ok(Self { network, config, preprocessor, path, place })
+        Ok(Self { network, config, preprocessor, path, options })
     }
 
-    /// A model by what a user calls it: a folder, `random:NAME` for a published model with random weights, or, with the feature
-    /// `hub`, the name of a model on the Hugging Face hub.
+    /// A model by what a user calls it: a folder, `random:NAME` for a published model with random weights, or, with the
+    /// feature `hub`, the name of a model on the Hugging Face hub.
     ///
     /// # Errors
     /// As [`Self::load`] and [`Self::random`], or if the hub has no such model.
-    pub fn from_pretrained(model: impl AsRef<Path>, place: impl Into<Place>) -> Result<Self, Error> {
-        Self::from_pretrained_at(model, "main", place)
+    pub fn from_pretrained(name: impl AsRef<Path>, options: impl Into<TensorOptions>) -> Result<Self, Error> {
+        let TensorOptions { device, dtype } = options.into();
+        Self::loader(name).device(&device).dtype(dtype).load()
     }
 
-    /// As [`Self::from_pretrained`], at a revision of the hub: a branch, a tag or a commit. Folders have none.
-    ///
-    /// # Errors
-    /// The same.
-    #[cfg_attr(not(feature = "hub"), allow(unused_variables, reason = "only the hub has revisions"))]
-    pub fn from_pretrained_at(
-        model: impl AsRef<Path>,
-        revision: &str,
-        place: impl Into<Place>,
-    ) -> Result<Self, Error> {
-        let model = model.as_ref();
-        if let Some(name) = model.to_str().and_then(|name| name.strip_prefix(RANDOM)) {
-            return Self::random(name, place);
-        }
-        #[cfg(feature = "hub")]
-        if let aff_weights::ModelName::Hub(id) = aff_weights::ModelName::of(model)? {
-            return Self::load(aff_weights::Hub::from_env().fetch(id, revision)?, place);
-        }
-        Self::load(model, place)
+    /// How to load a model that [`Self::from_pretrained`] takes, with a revision of the hub and more.
+    pub fn loader(name: impl AsRef<Path>) -> ModelLoader {
+        ModelLoader::new(name.as_ref())
     }
 
     /// The network.
@@ -199,9 +162,9 @@ impl Model {
         &self.path
     }
 
-    /// Where and in what numbers the network computes.
-    pub fn place(&self) -> &Place {
-        &self.place
+    /// Device and number type that the network computes with.
+    pub fn tensor_options(&self) -> &TensorOptions {
+        &self.options
     }
 
     /// What `preprocessor_config.json` says.
@@ -212,24 +175,39 @@ impl Model {
         self.preprocessor.as_ref().ok_or_else(|| Error::NoPreprocessor { path: self.path.clone() })
     }
 
-    /// The network's input from a file: an image, which is preprocessed as the folder says, or a `.safetensors` file whose
-    /// `pixel_values` are taken as they are.
+    /// The network's input for an image in memory, preprocessed as the folder says: `[1,3,H,W]`.
+    ///
+    /// ```
+    /// use autofocusformer::{Device, Model, vision::RgbImage};
+    ///
+    /// let model = Model::random("aff-mini", &Device::Cpu)?;
+    /// assert_eq!(model.pixel_values(&RgbImage::new(640, 480))?.dims(), [1, 3, 224, 224]);
+    /// # Ok::<(), autofocusformer::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Vision`] for a file that is not an image, [`Error::NoPixelValues`] for a safetensors file without them,
+    /// [`Error::NoPreprocessor`], [`Error::Vision`] for an empty image.
+    pub fn pixel_values(&self, image: &RgbImage) -> Result<Tensor, Error> {
+        Ok(to_tensor(&self.preprocessor()?.apply(image)?, &self.options)?)
+    }
+
+    /// The network's input from a file: an image, which is preprocessed as the folder says, or a safetensors file whose
+    /// `pixel_values` are taken as they are. Which of them it is the content decides, not the name.
+    ///
+    /// # Errors
+    /// [`Error::Vision`] for a file that is neither, [`Error::NoPixelValues`] for a safetensors file without them,
     /// [`Error::NoPreprocessor`].
-    pub fn pixel_values(&self, path: impl AsRef<Path>) -> Result<Tensor, Error> {
+    pub fn read_pixel_values(&self, path: impl AsRef<Path>) -> Result<Tensor, Error> {
         let path = path.as_ref();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
+        if is_tensor_file(path) {
             return self.stored_pixel_values(path);
         }
-        let image = aff_vision::open(path)?;
-        Ok(to_tensor(&self.preprocessor()?.apply(&image)?, &self.place)?)
+        self.pixel_values(&aff_vision::open(path)?)
     }
 
     fn stored_pixel_values(&self, path: &Path) -> Result<Tensor, Error> {
         let refuse = |problem| Error::NoPixelValues { path: path.to_path_buf(), problem };
-        let mut tensors = read_tensor_file(path, &self.place.device)?;
+        let mut tensors = read_tensor_file(path, &self.options.device)?;
         let Some(values) = tensors.remove("pixel_values") else {
             let names: Vec<String> = tensors.into_keys().take(8).collect();
             return Err(refuse(format!("it has no `pixel_values` (but {})", names.join(", "))));
@@ -237,7 +215,7 @@ impl Model {
         if values.rank() != 4 || values.dims()[1] != 3 || !values.dtype().is_float() {
             return Err(refuse(format!("`pixel_values` are {:?} {:?}", values.dtype(), values.dims())));
         }
-        Ok(values.to_dtype(self.place.dtype)?)
+        Ok(values.to_dtype(self.options.dtype)?)
     }
 
     /// Runs the network and names everything that comes out, for comparison and plots.
@@ -276,6 +254,20 @@ impl Model {
     }
 }
 
+/// Whether a file begins as safetensors files do: with the length of a JSON object that fits into the file, and the
+/// object. No image format begins so.
+fn is_tensor_file(path: &Path) -> bool {
+    let start = || -> Option<([u8; 9], u64)> {
+        let mut file = aff_files::open_regular(path).ok()?;
+        let mut start = [0; 9];
+        file.read_exact(&mut start).ok()?;
+        Some((start, file.metadata().ok()?.len()))
+    };
+    start().is_some_and(|([length @ .., brace], size)| {
+        brace == b'{' && u64::from_le_bytes(length) <= size.saturating_sub(8)
+    })
+}
+
 fn insert_tokens(out: &mut BTreeMap<String, Tensor>, name: &str, tokens: &Tokens) -> CandleResult<()> {
     let tokens = tokens.to_raster()?;
     let pos: Vec<i32> = tokens.pos.as_slice().iter().flatten().copied().collect();
@@ -286,7 +278,7 @@ fn insert_tokens(out: &mut BTreeMap<String, Tensor>, name: &str, tokens: &Tokens
 }
 
 /// `[1,3,H,W]`
-pub(crate) fn to_tensor(pixels: &PixelValues, place: &Place) -> CandleResult<Tensor> {
+pub(crate) fn to_tensor(pixels: &PixelValues, options: &TensorOptions) -> CandleResult<Tensor> {
     let (height, width) = (pixels.padded.height as usize, pixels.padded.width as usize);
-    Tensor::from_slice(&pixels.data, (1, 3, height, width), &place.device)?.to_dtype(place.dtype)
+    Tensor::from_slice(&pixels.data, (1, 3, height, width), &options.device)?.to_dtype(options.dtype)
 }

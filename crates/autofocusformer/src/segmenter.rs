@@ -4,20 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aff_model::Phase;
-use aff_model::config::{self, SegmentationConfig, SegmentationTask};
+use aff_model::config::{SegmentationConfig, SegmentationTask, SemanticOrder};
 use aff_model::mask2former::Auxiliary;
 use aff_model::segmenter;
+use aff_model::{Phase, Tokens};
 use aff_vision::{
-    ImageSize, InstanceMask, InstanceOptions, LabelMap, OverlayOptions, PanopticMap, PanopticOptions,
-    PixelValues, Prediction, PredictionParts, PreprocessorConfig, Regions, ResizeTarget, RgbImage, Segment,
-    SemanticOrder,
+    ImageSize, InstanceOptions, PanopticOptions, PixelValues, Prediction, PredictionParts,
+    PreprocessorConfig, ResizeTarget, RgbImage, ScoredLabelMap, SumResolution,
 };
+use aff_weights::TensorOptions;
 use candle_core::{DType, Tensor};
-use serde::Serialize;
 
-use crate::model::{Model, Network, Place};
-use crate::{Error, SegmenterBuilder, model};
+use crate::model::{Model, Network};
+use crate::{Error, ModelSource, SegmentOptions, Segmentation, SegmenterBuilder, Segments, model};
 
 /// Score from which instances are shown where nothing else was asked for.
 const INSTANCE_THRESHOLD: f32 = 0.5;
@@ -45,26 +44,7 @@ pub struct Segmenter {
     labels: Arc<[String]>,
     config: SegmentationConfig,
     options: SegmentOptions,
-    place: Place,
-}
-
-/// What a photo is segmented into. Starts as the model's folder says.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct SegmentOptions {
-    /// What is asked for; any model can do all three, and does best what it was trained for.
-    pub task: SegmentationTask,
-    /// Least score of an instance or panoptic segment, 0 to 1. By default 0.5 for instances and what the model's folder
-    /// says for panoptic segments.
-    pub threshold: Option<f32>,
-    /// Mask probability from which a pixel belongs to an instance or panoptic segment, 0 to 1.
-    pub mask_threshold: f32,
-    /// Least share of its mask that a panoptic segment must win, 0 to 1.
-    pub overlap_threshold: f32,
-    /// Most instances of a photo.
-    pub max_instances: usize,
-    /// The classes that are shown; all without it. In a semantic map the pixels of all others become [`Segmentation::VOID`].
-    pub classes: Option<Vec<u32>>,
+    tensor_options: TensorOptions,
 }
 
 /// Time that the parts of segmentations took.
@@ -87,13 +67,13 @@ impl Segmenter {
     /// # Errors
     /// What [`Model::from_pretrained`] returns; [`Error::WrongArchitecture`] if the folder has a classifier,
     /// [`Error::NoPreprocessor`] if it does not say how images become the network's input.
-    pub fn from_pretrained(path: impl AsRef<Path>, place: impl Into<Place>) -> Result<Self, Error> {
-        Model::from_pretrained(path, place)?.try_into()
+    pub fn from_pretrained(path: impl AsRef<Path>, options: impl Into<TensorOptions>) -> Result<Self, Error> {
+        Model::from_pretrained(path, options)?.try_into()
     }
 
-    /// Settings to build a segmenter with, beginning with those of the model.
-    pub fn builder(model: impl AsRef<Path>) -> SegmenterBuilder {
-        SegmenterBuilder::new(model.as_ref())
+    /// Settings to build a segmenter with, beginning with those of the model: one in memory, or one by its name.
+    pub fn builder(model: impl Into<ModelSource>) -> SegmenterBuilder {
+        SegmenterBuilder::new(model.into())
     }
 
     /// What photos are segmented into.
@@ -111,13 +91,13 @@ impl Segmenter {
         &self.labels
     }
 
-    /// Shows these classes only, by name.
+    /// Shows these classes only, by name; neither letter case nor spaces around a name count.
     ///
     /// # Errors
     /// [`Error::UnknownClass`] for a class that the model does not know.
     pub fn set_classes(&mut self, names: &[impl AsRef<str>]) -> Result<(), Error> {
         let index = |name: &str| {
-            let found = self.labels.iter().position(|label| label.eq_ignore_ascii_case(name));
+            let found = self.labels.iter().position(|label| label.trim().eq_ignore_ascii_case(name.trim()));
             found
                 .map(|class| class as u32)
                 .ok_or_else(|| Error::UnknownClass { name: name.to_owned(), known: self.labels.to_vec() })
@@ -160,7 +140,7 @@ impl Segmenter {
     /// Segments a photo of any size.
     ///
     /// # Errors
-    /// [`Error::Vision`] for an empty photo or a threshold outside 0 to 1, [`Error::Network`] if the network fails.
+    /// [`Error::Vision`] for an empty photo, [`Error::Network`] if the network fails.
     pub fn segment(&self, photo: &RgbImage) -> Result<Segmentation, Error> {
         self.segment_pixels(&[self.preprocessor.apply(photo)?], &mut Timings::default())?
             .pop()
@@ -203,19 +183,23 @@ impl Segmenter {
         timings: &mut Timings,
     ) -> Result<Vec<Segmentation>, Error> {
         let start = Instant::now();
-        let inputs = group.iter().map(|pixels| model::to_tensor(pixels, &self.place));
+        let inputs = group.iter().map(|pixels| model::to_tensor(pixels, &self.tensor_options));
         let input = Tensor::cat(&inputs.collect::<Result<Vec<_>, _>>()?, 0)?;
         let features = self.network.features(&input, Phase::Inference)?;
         timings.backbone += start.elapsed();
+        let tokens: Vec<usize> = features.levels.iter().map(Tokens::count).collect();
+        tracing::debug!(input = ?input.dims(), ?tokens, time = ?start.elapsed(), "backbone");
 
         let start = Instant::now();
         let outputs = self.network.predict(&features, Auxiliary::Drop)?.prediction;
         timings.decoder += start.elapsed();
+        tracing::debug!(queries = outputs.class_logits.dims()[1], time = ?start.elapsed(), "decoder");
 
         let start = Instant::now();
         let post_process = |(image, pixels)| self.post_process(pixels, &outputs, image);
         let segmentations = group.iter().enumerate().map(post_process).collect();
         timings.post_process += start.elapsed();
+        tracing::debug!(task = ?self.options.task, time = ?start.elapsed(), "post-process");
         segmentations
     }
 
@@ -240,24 +224,27 @@ impl Segmenter {
             content: pixels.content,
             source: pixels.source,
         })?;
-        let segments = self.segments(&prediction)?;
-        let mut segmentation = Segmentation { size: pixels.source, segments, labels: self.labels.clone() };
+        let (segments, scores) = self.segments(&prediction)?;
+        let mut segmentation =
+            Segmentation::new(pixels.source, segments, Arc::clone(&self.labels)).with_scores(scores);
         if let Some(classes) = &self.options.classes {
             segmentation.retain_classes(classes)?;
         }
         Ok(segmentation)
     }
 
-    fn segments(&self, prediction: &Prediction<'_>) -> Result<Segments, Error> {
+    /// The segments, and the score of each class of a semantic map.
+    fn segments(&self, prediction: &Prediction<'_>) -> Result<(Segments, Vec<f32>), Error> {
         let options = &self.options;
         let thing_ids: Vec<u32> = self.config.thing_ids.iter().map(|&id| id as u32).collect();
-        Ok(match options.task {
+        let segments = match options.task {
             SegmentationTask::Semantic => {
-                let order = match self.config.semantic_order {
-                    config::SemanticOrder::SumThenResize => SemanticOrder::SumThenResize,
-                    config::SemanticOrder::ResizeThenSum => SemanticOrder::ResizeThenSum,
+                let resolution = match self.config.semantic_order {
+                    SemanticOrder::SumThenResize => SumResolution::Input,
+                    SemanticOrder::ResizeThenSum => SumResolution::Source,
                 };
-                Segments::Semantic(aff_vision::semantic(prediction, order))
+                let ScoredLabelMap { map, scores } = aff_vision::semantic(prediction, resolution);
+                return Ok((Segments::Semantic(map), scores));
             }
             SegmentationTask::Instance => {
                 let wanted = options.classes.clone();
@@ -268,22 +255,23 @@ impl Segmenter {
                 };
                 let options = InstanceOptions {
                     max_instances: options.max_instances,
-                    threshold: options.threshold.unwrap_or(INSTANCE_THRESHOLD),
-                    mask_threshold: options.mask_threshold,
+                    threshold: options.threshold().unwrap_or(INSTANCE_THRESHOLD),
+                    mask_threshold: options.mask_threshold(),
                     classes,
                 };
                 Segments::Instance(aff_vision::instances(prediction, &options)?)
             }
             SegmentationTask::Panoptic => {
                 let options = PanopticOptions {
-                    threshold: options.threshold.unwrap_or(self.config.threshold as f32),
-                    mask_threshold: options.mask_threshold,
-                    overlap_threshold: options.overlap_threshold,
+                    threshold: options.threshold().unwrap_or(self.config.threshold as f32),
+                    mask_threshold: options.mask_threshold(),
+                    overlap_threshold: options.overlap_threshold(),
                     thing_ids,
                 };
                 Segments::Panoptic(aff_vision::panoptic(prediction, &options)?)
             }
-        })
+        };
+        Ok((segments, Vec::new()))
     }
 }
 
@@ -306,150 +294,9 @@ impl TryFrom<Model> for Segmenter {
             network: network.as_ref().clone(),
             preprocessor,
             labels: config.id2label.values().cloned().collect(),
-            options: SegmentOptions {
-                task: segmentation.task,
-                threshold: None,
-                mask_threshold: segmentation.mask_threshold as f32,
-                overlap_threshold: segmentation.overlap_threshold as f32,
-                max_instances: segmentation.max_instances,
-                classes: None,
-            },
+            options: SegmentOptions::new(&segmentation),
             config: segmentation,
-            place: model.place().clone(),
+            tensor_options: model.tensor_options().clone(),
         })
-    }
-}
-
-/// What was found in a photo, at the photo's size.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Segmentation {
-    size: ImageSize,
-    segments: Segments,
-    labels: Arc<[String]>,
-}
-
-/// The result of a task.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Segments {
-    /// A class for every pixel.
-    Semantic(LabelMap),
-    /// Objects, best first; they may overlap.
-    Instance(Vec<InstanceMask>),
-    /// At most one segment for every pixel.
-    Panoptic(PanopticMap),
-}
-
-/// The JSON of a segmentation.
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    width: u32,
-    height: u32,
-    task: SegmentationTask,
-    segments: &'a [Segment],
-}
-
-impl Segmentation {
-    /// Height and width of the photo.
-    pub fn size(&self) -> ImageSize {
-        self.size
-    }
-
-    /// The class of pixels in a semantic map whose own class was not asked for. A map that is written has 255 there, if the model
-    /// has no more classes than that.
-    pub const VOID: u16 = u16::MAX;
-
-    /// Leaves out what is of other classes.
-    fn retain_classes(&mut self, classes: &[u32]) -> Result<(), Error> {
-        match &mut self.segments {
-            Segments::Semantic(map) => {
-                let keep =
-                    |&label: &u16| if classes.contains(&u32::from(label)) { label } else { Self::VOID };
-                *map = LabelMap::new(map.size(), map.labels().iter().map(keep).collect())?;
-            }
-            Segments::Instance(found) => found.retain(|object| classes.contains(&object.label_id)),
-            Segments::Panoptic(map) => *map = map.of_classes(classes),
-        }
-        Ok(())
-    }
-
-    /// What was asked for.
-    pub fn task(&self) -> SegmentationTask {
-        match self.segments {
-            Segments::Semantic(_) => SegmentationTask::Semantic,
-            Segments::Instance(_) => SegmentationTask::Instance,
-            Segments::Panoptic(_) => SegmentationTask::Panoptic,
-        }
-    }
-
-    /// The pixels of the segments.
-    pub fn result(&self) -> &Segments {
-        &self.segments
-    }
-
-    /// What is known of each segment, with the names of their classes.
-    pub fn segments(&self) -> Vec<Segment> {
-        match &self.segments {
-            Segments::Semantic(map) => {
-                let mut segments = map.segments(&self.labels);
-                segments.retain(|segment| (segment.label_id as usize) < self.labels.len());
-                segments
-            }
-            Segments::Instance(found) => {
-                (1..).zip(found).map(|(id, object)| object.named(id, &self.labels)).collect()
-            }
-            Segments::Panoptic(map) => {
-                map.segments().iter().map(|segment| segment.named(&self.labels)).collect()
-            }
-        }
-    }
-
-    /// The photo with the segments over it, in colours that belong to the classes.
-    ///
-    /// # Errors
-    /// [`Error::Vision`] if the photo is of another size than the one that was segmented.
-    pub fn overlay(&self, photo: &RgbImage) -> Result<RgbImage, Error> {
-        self.overlay_with(photo, &OverlayOptions::default())
-    }
-
-    /// As [`Self::overlay`], in another style.
-    ///
-    /// # Errors
-    /// As [`Self::overlay`], or for an `alpha` outside 0 to 1.
-    pub fn overlay_with(&self, photo: &RgbImage, options: &OverlayOptions) -> Result<RgbImage, Error> {
-        let regions = match &self.segments {
-            Segments::Semantic(map) => Regions::of_labels(map, &self.labels),
-            Segments::Instance(found) => Regions::of_instances(self.size, found, &self.labels),
-            Segments::Panoptic(map) => Regions::of_panoptic(map, &self.labels),
-        };
-        Ok(aff_vision::overlay(photo, &regions, options)?)
-    }
-
-    /// Writes the pixels of the segments as PNG: the class of each pixel in grey (semantic), or its segment's id in COCO's
-    /// colour code (panoptic). Instances may overlap, so that they have no such picture: `false`, and nothing is written.
-    ///
-    /// # Errors
-    /// [`Error::Vision`] if the file cannot be written.
-    pub fn write_map(&self, path: impl AsRef<Path>) -> Result<bool, Error> {
-        match &self.segments {
-            Segments::Semantic(map) if self.labels.len() < 256 => {
-                let narrow = |&label: &u16| label.min(u16::from(u8::MAX));
-                LabelMap::new(map.size(), map.labels().iter().map(narrow).collect())?.write_png(path)?;
-            }
-            Segments::Semantic(map) => map.write_png(path)?,
-            Segments::Panoptic(map) => map.write_png(path)?,
-            Segments::Instance(_) => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// Writes `{width, height, task, segments: [{id, label_id, label, was_fused, score, area, ...}]}`; instances have their
-    /// `bbox` and exact `segmentation` (COCO run lengths) as well.
-    ///
-    /// # Errors
-    /// [`Error::Vision`] if the file cannot be written.
-    pub fn write_json(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let segments = self.segments();
-        let (width, height) = (self.size.width, self.size.height);
-        Ok(aff_vision::write_json(path, &Report { width, height, task: self.task(), segments: &segments })?)
     }
 }

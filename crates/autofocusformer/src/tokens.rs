@@ -9,13 +9,13 @@ use candle_core::DType;
 use crate::Error;
 use crate::model::{Model, Network, to_tensor};
 
-/// Pixels of the network's input between neighbouring places of the canvas.
+/// Pixels of the network's input between neighbouring positions on the canvas.
 const STRIDE: f64 = 4.0;
 
 /// The tokens that the blocks of a stage worked on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageTokens {
-    /// Their places `(x, y)` in pixels of the photo; those in the padding are left out.
+    /// Their positions `(x, y)` in pixels of the photo; those in the padding are left out.
     pub points: Vec<[f32; 2]>,
     /// Their importance, 0 to 1, which decides who goes on to the next stage; none in the last stage.
     pub scores: Option<Vec<f32>>,
@@ -41,7 +41,7 @@ impl Model {
     pub fn tokens(&self, photo: &RgbImage) -> Result<[StageTokens; 4], Error> {
         let preprocessor = self.preprocessor()?;
         let pixels = preprocessor.apply(photo)?;
-        let input = to_tensor(&pixels, self.place())?;
+        let input = to_tensor(&pixels, self.tensor_options())?;
         let stages = match self.network() {
             Network::Classifier(classifier) => classifier.forward(&input, Phase::Inference)?.stages,
             Network::Segmenter(segmenter) => segmenter.features(&input, Phase::Inference)?.stages,
@@ -65,10 +65,10 @@ struct Frame {
 }
 
 impl Frame {
-    /// The photo's pixel that a place of the canvas is the middle of; `None` in the padding.
+    /// The photo's pixel that a position on the canvas is the middle of; `None` in the padding.
     fn pixel(&self, [x, y]: [i32; 2]) -> Option<[f32; 2]> {
-        let axis = |place: i32, source: u32, resized: u32, content: u32| {
-            let middle = (f64::from(place) + 0.5) * STRIDE;
+        let axis = |position: i32, source: u32, resized: u32, content: u32| {
+            let middle = (f64::from(position) + 0.5) * STRIDE;
             let start = (f64::from(resized) - f64::from(content)) / 2.0;
             let inside = middle < f64::from(content);
             inside.then_some(((middle + start) * f64::from(source) / f64::from(resized)) as f32)
@@ -88,8 +88,8 @@ fn stage_tokens(stage: &StageOutput, frame: &Frame, cluster_size: usize) -> Resu
     };
     let mut tokens =
         StageTokens { points: Vec::new(), scores: scores.as_ref().map(|_| Vec::new()), clusters: Vec::new() };
-    for (token, &place) in pos.iter().enumerate() {
-        let Some(point) = frame.pixel(place) else { continue };
+    for (token, &position) in pos.iter().enumerate() {
+        let Some(point) = frame.pixel(position) else { continue };
         tokens.points.push(point);
         tokens.clusters.push(clusters.cluster_of()[token]);
         if let (Some(kept), Some(all)) = (&mut tokens.scores, &scores) {

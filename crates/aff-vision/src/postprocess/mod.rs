@@ -17,7 +17,7 @@ mod reference;
 pub use instance::{InstanceMask, InstanceOptions, instances};
 pub use panoptic::{PanopticOptions, panoptic};
 pub use prediction::{Prediction, PredictionParts};
-pub use semantic::{SemanticOrder, semantic};
+pub use semantic::{ScoredLabelMap, SumResolution, semantic};
 
 use crate::VisionError;
 

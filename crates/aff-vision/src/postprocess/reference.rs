@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::prediction::{Prediction, PredictionParts};
-use super::{InstanceOptions, PanopticOptions, SemanticOrder, instances, panoptic, semantic};
+use super::{InstanceOptions, PanopticOptions, ScoredLabelMap, SumResolution, instances, panoptic, semantic};
 use crate::ImageSize;
 
 /// A dense map, `values[y * width + x]`.
@@ -73,14 +73,14 @@ fn class_maps(prediction: &Prediction<'_>, masks: &[Dense]) -> Vec<Dense> {
     (0..prediction.num_classes()).map(map).collect()
 }
 
-fn semantic_maps(prediction: &Prediction<'_>, order: SemanticOrder) -> Vec<Dense> {
+fn semantic_maps(prediction: &Prediction<'_>, resolution: SumResolution) -> Vec<Dense> {
     let queries = 0..prediction.parts().num_queries;
-    match order {
-        SemanticOrder::ResizeThenSum => {
+    match resolution {
+        SumResolution::Source => {
             let masks: Vec<Dense> = queries.map(|query| at_source(prediction, query).sigmoid()).collect();
             class_maps(prediction, &masks)
         }
-        SemanticOrder::SumThenResize => {
+        SumResolution::Input => {
             let masks: Vec<Dense> = queries.map(|query| at_padded(prediction, query).sigmoid()).collect();
             let maps = class_maps(prediction, &masks);
             maps.iter().map(|map| map.crop(prediction.parts().content).resize(prediction.source())).collect()
@@ -145,16 +145,25 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn semantic_equals_the_twin(sample in samples(), resize_first: bool) {
-        let order = if resize_first { SemanticOrder::ResizeThenSum } else { SemanticOrder::SumThenResize };
+    fn semantic_equals_the_twin(sample in samples(), is_at_source: bool) {
+        let resolution = if is_at_source { SumResolution::Source } else { SumResolution::Input };
         let prediction = sample.prediction();
-        let map = semantic(&prediction, order);
+        let ScoredLabelMap { map, scores } = semantic(&prediction, resolution);
         prop_assert_eq!(map.size(), sample.source);
-        let maps = semantic_maps(&prediction, order);
+        let maps = semantic_maps(&prediction, resolution);
+        let mut shares = vec![(0.0, 0); sample.num_classes];
         for (pixel, &label) in map.labels().iter().enumerate() {
             let best = maps.iter().map(|map| map.values[pixel]).fold(f64::MIN, f64::max);
             // Another class may win only if the two are equal up to rounding.
             prop_assert!(maps[usize::from(label)].values[pixel] > best - 1e-5);
+            let total: f64 = maps.iter().map(|map| map.values[pixel]).sum();
+            let (sum, pixels) = &mut shares[usize::from(label)];
+            *sum += best / total;
+            *pixels += 1;
+        }
+        for (&score, (sum, pixels)) in scores.iter().zip(shares) {
+            let mean = if pixels > 0 { sum / f64::from(pixels) } else { 0.0 };
+            prop_assert!((f64::from(score) - mean).abs() < 1e-4, "{score} {mean}");
         }
     }
 
@@ -282,8 +291,8 @@ fn the_number_of_threads_changes_nothing() {
         pool.install(|| {
             let prediction = sample.prediction();
             (
-                semantic(&prediction, SemanticOrder::ResizeThenSum),
-                semantic(&prediction, SemanticOrder::SumThenResize),
+                semantic(&prediction, SumResolution::Source),
+                semantic(&prediction, SumResolution::Input),
                 instances(&prediction, &InstanceOptions::default()).unwrap(),
                 panoptic(&prediction, &PanopticOptions { threshold: 0.3, ..PanopticOptions::default() })
                     .unwrap(),
@@ -338,7 +347,7 @@ fn no_query_is_no_segment() {
         source: ImageSize::new(2, 2),
     })
     .unwrap();
-    assert_eq!(semantic(&prediction, SemanticOrder::ResizeThenSum).labels(), [0; 4]);
+    assert_eq!(semantic(&prediction, SumResolution::Source).map.labels(), [0; 4]);
     assert!(instances(&prediction, &InstanceOptions::default()).unwrap().is_empty());
     assert_eq!(panoptic(&prediction, &PanopticOptions::default()).unwrap().ids(), [0; 4]);
 }

@@ -14,18 +14,28 @@ const TILE: usize = 128;
 const LANES: usize = 8;
 const CLASSES: usize = 4;
 
-/// Which comes first: resizing to the source, or the sum over the queries.
+/// The resolution at which the class sums are taken.
 ///
-/// The reference resizes first when `SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE` is set (and always for models that also
-/// do instances or panoptic).
+/// The reference takes them at the source when `SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE` is set (and always for models that
+/// also do instances or panoptic).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SemanticOrder {
-    /// Masks are resized to the source, then classes are summed at every pixel of it. Edges are sharper; the cost
-    /// grows with the source.
+pub enum SumResolution {
+    /// That of the source: masks are resized to it, then classes are summed at every pixel of it. Edges are sharper; the
+    /// cost grows with the source.
     #[default]
-    ResizeThenSum,
-    /// Classes are summed at the resolution of the resized image, then the class maps are resized to the source.
-    SumThenResize,
+    Source,
+    /// That of the network's input: classes are summed there, then the class maps are resized to the source.
+    Input,
+}
+
+/// The class of each pixel, and how sure the network is of each class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredLabelMap {
+    /// The class of each pixel.
+    pub map: LabelMap,
+    /// For each class the mean, over the pixels it won, of its share in the sums of all classes there, 0 to 1; 0 for a class
+    /// that won no pixel.
+    pub scores: Vec<f32>,
 }
 
 /// The most probable class of each pixel of the source: the class c with the highest
@@ -34,7 +44,7 @@ pub enum SemanticOrder {
 /// Memory: the result, and per thread a few rows. The result does not depend on the number of threads.
 ///
 /// ```
-/// use aff_vision::{ImageSize, Prediction, PredictionParts, SemanticOrder, semantic};
+/// use aff_vision::{ImageSize, Prediction, PredictionParts, SumResolution, semantic};
 ///
 /// # fn main() -> Result<(), aff_vision::VisionError> {
 /// let prediction = Prediction::new(PredictionParts {
@@ -47,44 +57,58 @@ pub enum SemanticOrder {
 ///     content: ImageSize::new(4, 8),
 ///     source: ImageSize::new(1, 4),
 /// })?;
-/// let map = semantic(&prediction, SemanticOrder::ResizeThenSum);
-/// assert_eq!(map.labels(), [0, 0, 1, 1]);
+/// let found = semantic(&prediction, SumResolution::Source);
+/// assert_eq!(found.map.labels(), [0, 0, 1, 1]);
+/// assert!(found.scores.iter().all(|&score| score > 0.9));
 /// # Ok(())
 /// # }
 /// ```
 #[must_use]
-pub fn semantic(prediction: &Prediction<'_>, order: SemanticOrder) -> LabelMap {
+pub fn semantic(prediction: &Prediction<'_>, resolution: SumResolution) -> ScoredLabelMap {
     let sums = ClassSums::new(prediction);
     let mut labels = vec![0u16; prediction.source().pixels()];
-    match order {
-        SemanticOrder::ResizeThenSum => resize_then_sum(prediction, &sums, &mut labels),
-        SemanticOrder::SumThenResize => sum_then_resize(prediction, &sums, &mut labels),
+    let shares = match resolution {
+        SumResolution::Source => at_source(prediction, &sums, &mut labels),
+        SumResolution::Input => at_input(prediction, &sums, &mut labels),
+    };
+    let map = LabelMap::from_labels(prediction.source(), labels);
+    let mut scores = vec![0.0; sums.num_classes];
+    for (class, pixels) in map.areas() {
+        // In the order of the bands, whichever thread did which.
+        let sum: f64 = shares.iter().map(|shares| shares[usize::from(class)]).sum();
+        scores[usize::from(class)] = (sum / pixels as f64) as f32;
     }
-    LabelMap::from_labels(prediction.source(), labels)
+    ScoredLabelMap { map, scores }
 }
 
-fn resize_then_sum(prediction: &Prediction<'_>, sums: &ClassSums, labels: &mut [u16]) {
+/// For each band of rows and each class, the sum of the shares that the class has where it won.
+type Shares = Vec<Vec<f64>>;
+
+fn at_source(prediction: &Prediction<'_>, sums: &ClassSums, labels: &mut [u16]) -> Shares {
     let upsampling = Upsampling::to_source(prediction);
     let width = prediction.source().columns();
     let band_rows = upsampling.band_rows(prediction.parts().canvas.rows());
-    labels.par_chunks_mut(band_rows * width).enumerate().for_each(|(index, labels)| {
+    let label_band = |(index, labels): (usize, &mut [u16])| {
         let first = index * band_rows;
         let band = Band::new(prediction, &upsampling, &sums.queries, first..first + labels.len() / width);
         let mut tile = Tile::new(sums);
+        let mut winners = Winners::new(sums, TILE);
         for (row, labels) in (first..).zip(labels.chunks_exact_mut(width)) {
             for (number, labels) in labels.chunks_mut(TILE).enumerate() {
                 tile.fill(&band, row, number * TILE, labels.len());
                 tile.sum(sums);
-                let mut best = [f32::NEG_INFINITY; TILE];
-                for (class, sums) in (0u16..).zip(tile.sums.chunks_exact(TILE)) {
-                    keep_best(class, sums, &mut best, labels);
+                for (class, sums) in tile.sums.chunks_exact(TILE).take(sums.num_classes).enumerate() {
+                    winners.add(class, sums, labels);
                 }
+                winners.finish(labels);
             }
         }
-    });
+        winners.shares
+    };
+    labels.par_chunks_mut(band_rows * width).enumerate().map(label_band).collect()
 }
 
-fn sum_then_resize(prediction: &Prediction<'_>, sums: &ClassSums, labels: &mut [u16]) {
+fn at_input(prediction: &Prediction<'_>, sums: &ClassSums, labels: &mut [u16]) -> Shares {
     let parts = prediction.parts();
     let upsampling = Upsampling::to_content(prediction);
     let rows = Axis::bilinear(parts.content.height, parts.source.height, parts.source.height);
@@ -93,13 +117,13 @@ fn sum_then_resize(prediction: &Prediction<'_>, sums: &ClassSums, labels: &mut [
     let class_map_rows = upsampling.band_rows(parts.canvas.rows());
     let band_rows = (class_map_rows * parts.source.rows()).div_ceil(parts.content.rows()).clamp(1, 256);
 
-    labels.par_chunks_mut(band_rows * width).enumerate().for_each(|(index, labels)| {
+    let label_band = |(index, labels): (usize, &mut [u16])| {
         let first = index * band_rows;
         let content_rows = rows.inputs(first..first + labels.len() / width);
         let band = Band::new(prediction, &upsampling, &sums.queries, content_rows);
         let mut class_rows = ClassRows::new(content_width, sums);
         let (mut narrow, mut wide) = (vec![0.0; content_width], vec![0.0; width]);
-        let mut best = vec![0.0; width];
+        let mut winners = Winners::new(sums, width);
         for (row, labels) in (first..).zip(labels.chunks_exact_mut(width)) {
             let taps = rows.taps(row);
             for (content_row, _) in taps.iter() {
@@ -107,15 +131,17 @@ fn sum_then_resize(prediction: &Prediction<'_>, sums: &ClassSums, labels: &mut [
                     class_row(&band, sums, content_row, content_width, out);
                 });
             }
-            best.fill(f32::NEG_INFINITY);
             for class in 0..prediction.num_classes() {
                 let lines = taps.iter().map(|(row, weight)| (class_rows.line(row, class), weight));
                 combine(lines, &mut narrow);
                 columns.stretch(&narrow, &mut wide);
-                keep_best(class as u16, &wide, &mut best, labels);
+                winners.add(class, &wide, labels);
             }
+            winners.finish(labels);
         }
-    });
+        winners.shares
+    };
+    labels.par_chunks_mut(band_rows * width).enumerate().map(label_band).collect()
 }
 
 /// Class sums of one content row, `[classes, width]`.
@@ -131,11 +157,43 @@ fn class_row(band: &Band<'_>, sums: &ClassSums, row: usize, width: usize, out: &
     }
 }
 
-/// Where `sums` exceeds `best`, the label becomes `class`.
-fn keep_best(class: u16, sums: &[f32], best: &mut [f32], labels: &mut [u16]) {
-    for ((label, best), &sum) in labels.iter_mut().zip(best).zip(sums) {
-        *label = if sum > *best { class } else { *label };
-        *best = best.max(sum);
+/// The contest of the classes for some pixels of a row.
+struct Winners {
+    /// Highest class sum of each pixel so far.
+    best: Vec<f32>,
+    /// Sum of all classes of each pixel so far.
+    total: Vec<f32>,
+    /// For each class the sum of the shares that it has where it won, over all pixels that are finished.
+    shares: Vec<f64>,
+}
+
+impl Winners {
+    fn new(sums: &ClassSums, pixels: usize) -> Self {
+        Self {
+            best: vec![f32::NEG_INFINITY; pixels],
+            total: vec![0.0; pixels],
+            shares: vec![0.0; sums.num_classes],
+        }
+    }
+
+    /// Where `sums` exceeds the best so far, the label becomes `class`.
+    fn add(&mut self, class: usize, sums: &[f32], labels: &mut [u16]) {
+        let so_far = self.best.iter_mut().zip(&mut self.total);
+        for ((label, (best, total)), &sum) in labels.iter_mut().zip(so_far).zip(sums) {
+            *label = if sum > *best { class as u16 } else { *label };
+            *best = best.max(sum);
+            *total += sum;
+        }
+    }
+
+    /// Counts the winners of `labels`, and begins anew for the next pixels.
+    fn finish(&mut self, labels: &[u16]) {
+        for ((&label, best), total) in labels.iter().zip(&mut self.best).zip(&mut self.total) {
+            if *total > 0.0 {
+                self.shares[usize::from(label)] += f64::from(*best) / f64::from(*total);
+            }
+            (*best, *total) = (f32::NEG_INFINITY, 0.0);
+        }
     }
 }
 
@@ -153,20 +211,20 @@ impl ClassRows {
         Self { rows: [None; 2], sums: [empty.clone(), empty], width }
     }
 
-    /// Makes `row` available, in the place of a row that is not among `wanted`.
+    /// Makes `row` available, instead of a row that is not among `wanted`.
     fn prepare(&mut self, row: usize, wanted: impl Iterator<Item = usize>, compute: impl FnOnce(&mut [f32])) {
         if self.rows.contains(&Some(row)) {
             return;
         }
         let first_is_wanted = wanted.into_iter().any(|wanted| self.rows[0] == Some(wanted));
-        let place = usize::from(first_is_wanted);
-        compute(&mut self.sums[place]);
-        self.rows[place] = Some(row);
+        let slot = usize::from(first_is_wanted);
+        compute(&mut self.sums[slot]);
+        self.rows[slot] = Some(row);
     }
 
     fn line(&self, row: usize, class: usize) -> &[f32] {
-        let place = usize::from(self.rows[1] == Some(row));
-        &self.sums[place][class * self.width..][..self.width]
+        let slot = usize::from(self.rows[1] == Some(row));
+        &self.sums[slot][class * self.width..][..self.width]
     }
 }
 

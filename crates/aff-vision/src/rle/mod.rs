@@ -2,6 +2,8 @@
 
 mod coco;
 
+use std::collections::BTreeMap;
+
 pub use coco::CocoRle;
 
 use crate::{ImageSize, VisionError};
@@ -80,6 +82,55 @@ impl Rle {
             }
         }
         Ok(builder.finish(size))
+    }
+
+    /// The mask of each value that occurs in a map of one value a pixel, in raster order (row by row).
+    ///
+    /// # Errors
+    /// As [`Self::from_bitmap`].
+    ///
+    /// ```
+    /// use aff_vision::{ImageSize, Rle};
+    ///
+    /// let masks = Rle::of_values(ImageSize::new(2, 2), &[7u16, 7, 7, 3]).unwrap();
+    /// assert_eq!(masks[&7].to_bitmap(), [true, true, true, false]);
+    /// assert_eq!(masks[&3].to_bitmap(), [false, false, false, true]);
+    /// ```
+    pub fn of_values<T: Copy + Ord>(size: ImageSize, values: &[T]) -> Result<BTreeMap<T, Self>, VisionError> {
+        check_size(size)?;
+        if values.len() as u64 != size.area() {
+            return Err(VisionError::Length {
+                name: "values",
+                found: values.len(),
+                expected: size.area(),
+                shape: size.to_string(),
+            });
+        }
+        let (rows, columns) = (size.rows(), size.columns());
+        let mut masks: BTreeMap<T, (RleBuilder, u32)> = BTreeMap::new();
+        // Of each value the runs, with all that lies between two of them as one run outside.
+        let mut push = |value: T, start: u32, length: u32| {
+            let (builder, end) = masks.entry(value).or_default();
+            builder.push(false, start - *end);
+            builder.push(true, length);
+            *end = start + length;
+        };
+        let mut column = Vec::with_capacity(rows);
+        for x in 0..columns {
+            column.clear();
+            column.extend((0..rows).map(|y| values[y * columns + x]));
+            let mut start = x * rows;
+            for run in column.chunk_by(|a, b| a == b) {
+                push(run[0], start as u32, run.len() as u32);
+                start += run.len();
+            }
+        }
+        let area = size.area() as u32;
+        let finish = |(value, (mut builder, end)): (T, (RleBuilder, u32))| {
+            builder.push(false, area - end);
+            (value, builder.finish(size))
+        };
+        Ok(masks.into_iter().map(finish).collect())
     }
 
     /// One value a pixel, in raster order (row by row).
@@ -212,6 +263,10 @@ mod tests {
             prop_assert_eq!(Rle::from_counts(size, mask.counts()).unwrap(), mask.clone());
             prop_assert_eq!(Rle::from_coco(size, &mask.to_coco()).unwrap(), mask.clone());
             prop_assert_eq!(mask.area(), bitmap.iter().filter(|&&inside| inside).count() as u64);
+
+            let masks = Rle::of_values(size, &bitmap).unwrap();
+            prop_assert_eq!(masks.get(&true), Some(&mask).filter(|mask| mask.area() > 0));
+            prop_assert_eq!(masks.len(), bitmap.iter().collect::<std::collections::BTreeSet<_>>().len());
 
             let inside = || (0..bitmap.len()).filter(|&at| bitmap[at]).map(|at| (at % size.columns(), at / size.columns()));
             let left = inside().map(|(x, _)| x).min().unwrap_or(0);

@@ -2,9 +2,12 @@
 //!
 //! * every crate inherits the workspace's lints, version, edition, licence and minimum Rust version;
 //! * every crate but `aff-ops` forbids unsafe code;
-//! * no crate depends on a layer above its own;
+//! * the crates and what they depend on are those of the table in `ARCHITECTURE.md`, and none depends on a crate above it;
+//! * the source files that `ARCHITECTURE.md` names exist;
 //! * dependency versions stand in the root manifest alone;
 //! * the README's `cargo` commands name things that exist.
+
+mod architecture;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,19 +15,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
-/// The crates from the ground up; each may depend on the listed crates of the project and on no others.
-const LAYERS: [(&str, &[&str]); 10] = [
-    ("aff-geometry", &[]),
-    ("aff-ops", &["aff-geometry"]),
-    ("aff-model", &["aff-geometry", "aff-ops"]),
-    ("aff-files", &[]),
-    ("aff-vision", &["aff-files"]),
-    ("aff-weights", &["aff-files", "aff-model", "aff-vision"]),
-    ("autofocusformer", &["aff-files", "aff-geometry", "aff-ops", "aff-model", "aff-vision", "aff-weights"]),
-    ("aff-train", &["aff-files", "aff-model", "aff-vision", "aff-weights", "autofocusformer"]),
-    ("aff-cli", &["autofocusformer", "aff-train"]),
-    ("xtask", &["aff-cli", "aff-model", "aff-train", "aff-weights"]),
-];
 /// The only crate that may contain unsafe code.
 pub(crate) const UNSAFE_CRATE: &str = "aff-ops";
 /// Keys of `[package]` that crates inherit.
@@ -66,11 +56,10 @@ fn problems(root: &Path) -> Result<Vec<String>> {
         problems.extend(source_problems(&name, &folder)?);
         found.insert(name);
     }
-    for (layer, _) in LAYERS {
-        if !found.contains(layer) {
-            problems.push(format!("{layer}: named as a layer, but there is no such crate"));
-        }
-    }
+    let document = std::fs::read_to_string(root.join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
+    let layers = architecture::layers(&document).context("ARCHITECTURE.md")?;
+    problems.extend(architecture::table_problems(&layers, &architecture::packages(root)?));
+    problems.extend(architecture::file_problems(root, &document)?);
     let readme = std::fs::read_to_string(root.join("README.md")).context("README.md")?;
     problems.extend(readme_problems(root, &readme, &found));
     Ok(problems)
@@ -112,19 +101,11 @@ fn manifest_problems(name: &str, manifest: &Table) -> Vec<String> {
             problems.push(format!("{name}: does not inherit `{key}` (`{key}.workspace = true`)"));
         }
     }
-    let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == name) else {
-        problems.push(format!("{name}: is not in the list of layers of `cargo xtask check`"));
-        return problems;
-    };
     for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
         let Some(Value::Table(dependencies)) = manifest.get(section) else { continue };
         for (dependency, value) in dependencies {
             if !is_inherited(Some(value)) {
                 problems.push(format!("{name}: the version of `{dependency}` is not inherited"));
-            }
-            let ours = LAYERS.iter().any(|(layer, _)| layer == dependency);
-            if ours && section == "dependencies" && !allowed.contains(&dependency.as_str()) {
-                problems.push(format!("{name}: depends on `{dependency}`, which is not a layer below it"));
             }
         }
     }
@@ -197,7 +178,6 @@ mod tests {
             [
                 "aff-geometry: does not inherit the lints (`[lints] workspace = true`)",
                 "aff-geometry: does not inherit `version` (`version.workspace = true`)",
-                "aff-geometry: depends on `aff-ops`, which is not a layer below it",
                 "aff-geometry: the version of `rayon` is not inherited",
             ]
         );
