@@ -69,6 +69,9 @@ pub enum TrainError {
     /// A thread of the run panicked or could not be started.
     #[error("a thread of the run panicked or could not be started; this is a bug")]
     Panic,
+    /// Objects that no metric can judge.
+    #[error("metrics: {0}")]
+    Metric(#[from] crate::MetricError),
     /// Images and label maps.
     #[error(transparent)]
     Vision(#[from] aff_vision::VisionError),

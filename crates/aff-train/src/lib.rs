@@ -30,7 +30,12 @@ pub use curves::draw_curves;
 pub use error::TrainError;
 pub use evaluate::evaluate;
 pub use matching::{Match, match_queries};
-pub use metrics::{ClassReport, ConfusionMatrix, SemanticReport, TopK};
+pub use metrics::{
+    ApClassReport, AveragePrecision, CITYSCAPES_INSTANCE_IDS, CityscapesAp, CityscapesTruth, ClassReport,
+    ClassificationReport, ConfusionMatrix, FoundObject, InstanceReport, MetricError, ObjectAccuracy,
+    PanopticClassReport, PanopticQuality, PanopticReport, PanopticTruth, PixelBox, RegionKind,
+    SemanticReport, Shape, TopK, TrueObject, TrueSegment,
+};
 pub use parameters::Parameters;
 pub use recipe::{DataRecipe, ModelRecipe, Recipe, RunOptions};
 pub use task::{SemanticSegmentation, Task};

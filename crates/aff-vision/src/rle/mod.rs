@@ -1,6 +1,8 @@
 //! Exact masks as run lengths, the form in which masks are kept, compared and written.
 
 mod coco;
+mod overlap;
+mod polygon;
 
 use std::collections::BTreeMap;
 
@@ -231,6 +233,19 @@ impl RleBuilder {
             self.length = 0;
         }
         self.length += count;
+    }
+
+    /// The mask of runs of pixels inside (start and length), sorted by their start, which may overlap.
+    pub(crate) fn from_sorted_runs(size: ImageSize, runs: impl IntoIterator<Item = (usize, usize)>) -> Rle {
+        let (mut builder, mut at) = (Self::default(), 0);
+        for (start, length) in runs {
+            let (start, end) = (start.max(at), (start + length).max(at));
+            builder.push(false, (start - at) as u32);
+            builder.push(true, (end - start) as u32);
+            at = end;
+        }
+        builder.push(false, (size.pixels() - at) as u32);
+        builder.finish(size)
     }
 
     /// The mask; the caller has pushed as many pixels as `size` has.
