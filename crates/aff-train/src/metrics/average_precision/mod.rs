@@ -41,6 +41,9 @@ pub struct AveragePrecision<S> {
     shape: PhantomData<fn(S)>,
 }
 
+/// What an image has of a class: truth and predictions.
+type OfClass<'a, S> = (Vec<&'a TrueObject<S>>, Vec<&'a FoundObject<S>>);
+
 /// What is kept of a class.
 #[derive(Debug, Clone, Default)]
 struct ClassRecord {
@@ -83,7 +86,7 @@ impl<S: Shape> AveragePrecision<S> {
         if !self.images.insert(image_id) {
             return Err(MetricError::RepeatedImage { image_id });
         }
-        let mut by_class: BTreeMap<usize, (Vec<&TrueObject<S>>, Vec<&FoundObject<S>>)> = BTreeMap::new();
+        let mut by_class: BTreeMap<usize, OfClass<'_, S>> = BTreeMap::new();
         for truth in truths {
             by_class.entry(truth.class).or_default().0.push(truth);
         }
