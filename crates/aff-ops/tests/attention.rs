@@ -146,26 +146,64 @@ fn wide_heads_and_large_clusters() {
 
 #[test]
 fn threads_and_batch_mates_change_nothing() {
-    let on = clustered(3, 500, [32, 32], 8, 6);
-    let vars = inputs(&on, 2, 16, 1, DType::F32);
-    let tensors: Vec<Tensor> = vars.iter().map(|(_, var)| var.as_tensor().clone()).collect();
-    let runs = on_threads(|| {
-        let out = fast(&on)(&tensors).unwrap();
-        let gradients = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
-        let of = |(_, var): &(&str, Var)| {
-            gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    for padding in [PaddingSlots::LeftOut, PaddingSlots::FirstToken] {
+        let on = clustered(3, 500, [32, 32], 8, 6);
+        assert_ne!(on.neighborhood.missing_slots(), 0);
+        let attend = |on: &Clustered, inputs: &[Tensor]| {
+            cluster_attention(&named(&steep(inputs)), &geometry(on, padding)).unwrap()
         };
-        let gradients: Vec<Vec<f32>> = vars.iter().map(of).collect();
-        (out.flatten_all().unwrap().to_vec1::<f32>().unwrap(), gradients)
-    });
-    assert!(runs.windows(2).all(|pair| pair[0] == pair[1]));
+        let vars = inputs(&on, 2, 16, 1, DType::F32);
+        let tensors: Vec<Tensor> = vars.iter().map(|(_, var)| var.as_tensor().clone()).collect();
+        let runs = on_threads(|| {
+            let out = attend(&on, &tensors);
+            let gradients = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            let of = |(_, var): &(&str, Var)| {
+                gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let gradients: Vec<Vec<f32>> = vars.iter().map(of).collect();
+            (out.flatten_all().unwrap().to_vec1::<f32>().unwrap(), gradients)
+        });
+        assert!(runs.windows(2).all(|pair| pair[0] == pair[1]));
 
-    let alone = clustered(1, 500, [32, 32], 8, 6);
-    let mut first = tensors.clone();
-    first[0] = tensors[0].narrow(0, 0, 1).unwrap();
-    first[1] = tensors[1].narrow(0, 0, 1).unwrap();
-    let out = fast(&alone)(&first).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    assert_eq!(out, runs[0].0[..out.len()]);
+        let alone = clustered(1, 500, [32, 32], 8, 6);
+        let mut first = tensors.clone();
+        first[0] = tensors[0].narrow(0, 0, 1).unwrap();
+        first[1] = tensors[1].narrow(0, 0, 1).unwrap();
+        let out = attend(&alone, &first).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(out, runs[0].0[..out.len()]);
+    }
+}
+
+#[test]
+fn padding_means_nothing_where_no_slot_is_missing() {
+    let whole = clustered(2, 48, [9, 9], 8, 3);
+    for on in [&whole, &all_keys(&clustered(2, 45, [9, 9], 8, 3))] {
+        assert_eq!(on.neighborhood.missing_slots(), 0);
+        let vars = inputs(on, 2, 8, 4, DType::F32);
+        let tensors: Vec<Tensor> = vars.iter().map(|(_, var)| var.as_tensor().detach()).collect();
+        let [left_out, first_token] = [PaddingSlots::LeftOut, PaddingSlots::FirstToken].map(|padding| {
+            cluster_attention(&named(&steep(&tensors)), &geometry(on, padding))
+                .unwrap()
+                .to_vec3::<f32>()
+                .unwrap()
+        });
+        assert_eq!(left_out, first_token);
+    }
+}
+
+#[test]
+fn no_tokens_have_no_output() {
+    let on = Clustered {
+        positions: Positions::new(Vec::new(), 2, Canvas::new(4, 4).unwrap()).unwrap(),
+        neighborhood: ClusterNeighborhood::all_keys(2, 0, 0).unwrap(),
+    };
+    let vars = inputs(&on, 2, 3, 1, DType::F32);
+    let tensors: Vec<Tensor> = vars.iter().map(|(_, var)| var.as_tensor().clone()).collect();
+    let out = fast(&on)(&tensors).unwrap();
+    assert_eq!(out.dims(), [2, 0, 6]);
+    let gradients = out.sum_all().unwrap().backward().unwrap();
+    let of_weight = gradients.get(&vars[2].1).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(of_weight, [[0.0; 5]; 2]);
 }
 
 #[test]

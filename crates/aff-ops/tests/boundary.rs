@@ -29,9 +29,8 @@ fn assert_refused(
     let vars = vars(shapes, 1, DType::F32);
     let looked_at = if std::env::var_os(KEEP_TRACK).is_some() { shapes.len() } else { direct };
     for variable in 0..vars.len() {
-        let own = |(at, (_, var)): (usize, &(&str, Var))| match at == variable {
-            true => var.as_tensor().clone(),
-            false => var.as_detached_tensor(),
+        let own = |(at, (_, var)): (usize, &(&str, Var))| {
+            if at == variable { var.as_tensor().clone() } else { var.as_detached_tensor() }
         };
         let inputs: Vec<Tensor> = vars.iter().enumerate().map(own).collect();
         let first = operator(&inputs).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();

@@ -164,3 +164,24 @@ fn threads_change_nothing() {
     });
     assert!(runs.windows(2).all(|pair| pair[0] == pair[1]));
 }
+
+#[test]
+fn lists_that_do_not_fit_are_refused() {
+    let refused = |batch, keys, per_query, indices: Vec<u32>| {
+        NeighborLists::from_indices(batch, keys, per_query, indices).unwrap_err().to_string()
+    };
+    assert!(refused(1, 3, 2, vec![0, 1, 2]).contains("3 indices"));
+    assert!(refused(0, 3, 2, vec![]).contains("0 images"));
+    assert!(refused(1, 3, 0, vec![]).contains("rows of 0"));
+    assert!(refused(1, 3, 2, vec![0, 3]).contains("index 3"));
+    assert!(refused(usize::MAX, 3, 2, vec![0, 1]).contains("2 indices"));
+    assert!(refused(1, u32::MAX as usize, 1, vec![0]).contains("expected fewer"));
+
+    let points = [[0, 0], [1, 0], [2, 0]];
+    let two = k_nearest(&points, &points, 2).unwrap();
+    let others = [k_nearest(&points, &points, 3).unwrap(), k_nearest(&points, &points[..2], 2).unwrap()];
+    for other in others {
+        let error = NeighborLists::from_nearest_points(3, &[two.clone(), other]).unwrap_err().to_string();
+        assert!(error.contains("image 1"), "{error}");
+    }
+}
