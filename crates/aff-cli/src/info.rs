@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use autofocusformer::TensorOptions;
-use autofocusformer::models::complexity::{InputSize, complexity};
-use autofocusformer::models::config::Architecture;
+use autofocusformer::models::complexity::InputSize;
 use clap::builder::RangedU64ValueParser;
 
 use crate::model_args::load;
@@ -39,10 +38,7 @@ impl Info {
         let model = load(name, &self.revision, &TensorOptions::default())?;
         let config = model.config();
         let backbone = &config.backbone_config;
-        let kind = match config.architecture() {
-            Architecture::ImageClassification => "image classification",
-            Architecture::UniversalSegmentation => "segmentation",
-        };
+        let kind = config.architecture();
         print(format_args!("model          {}", model.path().display()))?;
         print(format_args!("kind           {kind}, {} classes", config.num_classes()))?;
         print(format_args!("parameters     {}", model.num_parameters()?))?;
@@ -64,7 +60,7 @@ impl Info {
                 config.num_queries.unwrap_or(0)
             ))?;
         }
-        let report = complexity(config, InputSize { height: self.size, width: self.size });
+        let report = model.network().complexity(InputSize { height: self.size, width: self.size });
         print(format_args!("operations     at {0} x {0}, in 10^9 multiply-adds", self.size))?;
         for (name, macs) in &report.parts {
             print(format_args!(

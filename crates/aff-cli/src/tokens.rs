@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use autofocusformer::vision::{self, ImageSize, OverlayOptions, Regions, RgbImage};
-use autofocusformer::{Network, Segmenter, StageTokens};
+use autofocusformer::{Segmenter, StageTokens};
 
 use crate::arguments::png_path;
 use crate::model_args::{ModelArgs, check_output};
@@ -40,7 +40,7 @@ impl Tokens {
         let photo = vision::open(&self.source)?;
         let stages = model.tokens(&photo)?;
         let mut panels = stages.iter().map(|stage| self.panel(&photo, stage)).collect::<Result<Vec<_>>>()?;
-        if matches!(model.network(), Network::Segmenter(_)) {
+        if model.config().segmentation_config.is_some() {
             panels.push(Segmenter::try_from(model)?.segment(&photo)?.overlay(&photo)?);
         }
         vision::write_png(&self.output, &side_by_side(&panels))?;

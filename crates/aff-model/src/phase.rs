@@ -22,14 +22,14 @@ impl Phase {
     }
 
     /// Stochastic depth: drops `branch [B,..]` for each image with probability `rate`, and scales what is kept so that the mean
-    /// stays. `place` tells the branches of a network apart.
-    pub(crate) fn drop_path(self, branch: Tensor, rate: f64, place: u64) -> Result<Tensor> {
+    /// stays. `index` tells the branches of a network apart.
+    pub(crate) fn drop_path(self, branch: Tensor, rate: f64, index: u64) -> Result<Tensor> {
         let Self::Training { seed } = self else { return Ok(branch) };
         if rate <= 0.0 {
             return Ok(branch);
         }
         let keep = 1.0 - rate;
-        let factor = |image: usize| if uniform(seed, place, image as u64) < keep { 1.0 / keep } else { 0.0 };
+        let factor = |image: usize| if uniform(seed, index, image as u64) < keep { 1.0 / keep } else { 0.0 };
         let batch = branch.dim(0)?;
         let factors: Vec<f64> = (0..batch).map(factor).collect();
         let mut shape = vec![1; branch.rank()];
@@ -40,9 +40,9 @@ impl Phase {
 }
 
 /// A number in 0..1 that depends on the arguments alone (SplitMix64).
-fn uniform(seed: u64, place: u64, image: u64) -> f64 {
+fn uniform(seed: u64, branch: u64, image: u64) -> f64 {
     let mut bits = seed;
-    for word in [place, image] {
+    for word in [branch, image] {
         bits = (bits ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -73,7 +73,7 @@ mod tests {
         }
         let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let again =
-            |seed, place| flat(Phase::Training { seed }.drop_path(branch.clone(), 0.3, place).unwrap());
+            |seed, index| flat(Phase::Training { seed }.drop_path(branch.clone(), 0.3, index).unwrap());
         assert_eq!(again(7, 1), flat(dropped));
         assert!(again(8, 1) != again(7, 1) && again(7, 2) != again(7, 1));
     }

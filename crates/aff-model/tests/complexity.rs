@@ -10,7 +10,7 @@ fn labels(count: usize) -> impl Iterator<Item = String> {
 }
 
 fn published(config: &ModelConfig, side: usize) -> f64 {
-    complexity(config, InputSize { height: side, width: side }).total().published as f64 / 1e9
+    complexity(config, InputSize { height: side, width: side }).unwrap().total().published as f64 / 1e9
 }
 
 /// Figures in G from the paper (section 6); the classifiers' own input sizes.

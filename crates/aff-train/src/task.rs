@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use aff_model::Phase;
 use aff_model::config::ModelConfig;
-use aff_model::segmenter::Segmenter;
+use aff_model::{Network, Phase};
 use aff_vision::PreprocessorConfig;
 use aff_weights::ModelFolder;
 use autofocusformer::Model;
@@ -48,7 +47,7 @@ pub trait Task: Send + Sync {
 /// A class for every pixel, by mask classification.
 #[derive(Debug)]
 pub struct SemanticSegmentation {
-    network: Segmenter,
+    network: Network,
     criterion: Criterion,
     config: ModelConfig,
     preprocessor: PreprocessorConfig,
@@ -67,7 +66,7 @@ impl SemanticSegmentation {
         validation: Option<Arc<dyn DataSet>>,
     ) -> Result<Self, TrainError> {
         let config = recipe.model_config(train.classes())?;
-        let network = Segmenter::new(&config, &parameters.var_builder())?;
+        let network = Network::new(&config, &parameters.var_builder())?;
         let classes = train.classes().len();
         let frequencies = if recipe.loss.semantic > 0.0 && recipe.loss.semantic_balance > 0.0 {
             class_frequencies(train, classes)?
@@ -89,7 +88,8 @@ impl Task for SemanticSegmentation {
         use rand::RngCore;
         let drop_seed = generator(seed, Purpose::DropPath, step).next_u64();
         let point_seed = generator(seed, Purpose::Points, step).next_u64();
-        let output = self.network.forward(&batch.pixel_values, Phase::Training { seed: drop_seed })?;
+        let output =
+            self.network.forward(&batch.pixel_values, Phase::Training { seed: drop_seed })?.into_masks()?;
         Ok(self.criterion.losses(&output, &batch.labels, point_seed)?)
     }
 
@@ -107,7 +107,7 @@ impl Task for SemanticSegmentation {
 
     fn replica(&self, parameters: &Parameters) -> Result<Box<dyn Task>, TrainError> {
         Ok(Box::new(Self {
-            network: Segmenter::new(&self.config, &parameters.var_builder())?,
+            network: Network::new(&self.config, &parameters.var_builder())?,
             criterion: self.criterion.clone(),
             config: self.config.clone(),
             preprocessor: self.preprocessor.clone(),

@@ -2,10 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
-
-use candle_core::{DType, Device, Result, Shape, Tensor, bail};
-use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 
 /// Names and shapes of tensors.
 pub type TensorShapes = BTreeMap<String, Vec<usize>>;
@@ -14,45 +10,6 @@ pub type TensorShapes = BTreeMap<String, Vec<usize>>;
 const MOST_LINES: usize = 40;
 /// Names that are compared for the nearest one.
 const MOST_CANDIDATES: usize = 4096;
-
-/// Names and shapes of all tensors that `build` asks its builder for. Nothing is loaded or allocated.
-///
-/// ```
-/// let shapes = aff_weights::expected_tensors(|vb| candle_nn::linear(3, 2, vb.pp("head"))).unwrap();
-/// assert_eq!(shapes["head.weight"], [2, 3]);
-/// assert_eq!(shapes["head.bias"], [2]);
-/// ```
-///
-/// # Errors
-/// What `build` returns.
-pub fn expected_tensors<M>(build: impl FnOnce(VarBuilder<'_>) -> Result<M>) -> Result<TensorShapes> {
-    let shapes = Arc::new(Mutex::new(TensorShapes::new()));
-    let recorder = Recorder { shapes: Arc::clone(&shapes) };
-    build(VarBuilder::from_backend(Box::new(recorder), DType::F32, Device::Cpu))?;
-    let mut shapes = shapes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(std::mem::take(&mut *shapes))
-}
-
-/// Notes what is asked for and answers with a zero that is broadcast to any shape.
-struct Recorder {
-    shapes: Arc<Mutex<TensorShapes>>,
-}
-
-impl SimpleBackend for Recorder {
-    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
-        let mut shapes = self.shapes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        shapes.insert(name.to_owned(), shape.dims().to_vec());
-        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
-    }
-
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        bail!("{name}: asked for without a shape")
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
-        true
-    }
-}
 
 /// Every difference between the tensors of a file and those of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -20,6 +20,7 @@ mod presets;
 mod tensor_file;
 mod tensor_options;
 
+pub use aff_model::expected_tensors;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use convert::{ConfigSource, ConvertOptions, ConvertReport, Overwrite, convert};
 #[cfg(feature = "hub")]
@@ -28,7 +29,7 @@ pub use error::WeightsError;
 pub use folder::{ModelFolder, checked_var_builder};
 #[cfg(feature = "hub")]
 pub use hub::{Hub, Links, ModelName, Network};
-pub use keys::{KeyReport, TensorShapes, expected_tensors};
+pub use keys::{KeyReport, TensorShapes};
 pub use presets::{Preset, published_models, random_weights};
 pub use tensor_file::{
     TensorsAndTexts, read_tensor_bytes, read_tensor_file, read_tensor_file_with_metadata, write_tensor_file,

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use aff_model::classifier::Classifier;
-use aff_model::config::Architecture;
-use aff_model::segmenter::Segmenter;
+use aff_model::Network;
 use aff_weights::{
     ConfigSource, ConvertOptions, ModelFolder, Overwrite, convert, published_models, write_tensor_file,
 };
@@ -73,15 +71,9 @@ fn checkpoints_of_every_key_list_load_strictly() {
         std::fs::write(folder.path().join("config.json"), config.to_json().unwrap()).unwrap();
         drop(tensors);
         let folder = ModelFolder::open(folder.path()).unwrap();
-        let loaded = match config.architecture() {
-            Architecture::ImageClassification => folder
-                .checked_var_builder(DType::F32, &Device::Cpu, |vb| Classifier::new(&config, &vb))
-                .map(|_| ()),
-            Architecture::UniversalSegmentation => folder
-                .checked_var_builder(DType::F32, &Device::Cpu, |vb| Segmenter::new(&config, &vb))
-                .map(|_| ()),
-        };
-        loaded.unwrap_or_else(|error| panic!("{name}: {error}"));
+        folder
+            .checked_var_builder(DType::F32, &Device::Cpu, |vb| Network::new(&config, &vb))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 

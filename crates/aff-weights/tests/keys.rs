@@ -4,16 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use aff_model::classifier::Classifier;
-use aff_model::config::{Architecture, ModelConfig};
-use aff_model::segmenter::Segmenter;
-use aff_weights::{Preset, TensorShapes, expected_tensors, published_models};
+use aff_model::Network;
+use aff_model::config::ModelConfig;
+use aff_weights::{Preset, TensorShapes, published_models};
 
 fn shapes_of(config: &ModelConfig) -> TensorShapes {
-    match config.architecture() {
-        Architecture::ImageClassification => expected_tensors(|vb| Classifier::new(config, &vb)).unwrap(),
-        Architecture::UniversalSegmentation => expected_tensors(|vb| Segmenter::new(config, &vb)).unwrap(),
-    }
+    Network::expected_tensors(config).unwrap()
 }
 
 /// What the published checkpoint of a model has, without what no computation reads.

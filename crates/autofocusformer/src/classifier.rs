@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use aff_model::{Phase, classifier};
+use aff_model::config::Architecture;
+use aff_model::{Network, Phase};
 use aff_vision::{PreprocessorConfig, RgbImage};
 use aff_weights::TensorOptions;
 use candle_core::DType;
 use serde::Serialize;
 
 use crate::Error;
-use crate::model::{Model, Network, to_tensor};
+use crate::model::{Model, to_tensor};
 
 /// A classification network with everything around it.
 ///
@@ -25,7 +26,7 @@ use crate::model::{Model, Network, to_tensor};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Classifier {
-    network: classifier::Classifier,
+    network: Network,
     preprocessor: PreprocessorConfig,
     labels: Vec<String>,
     options: TensorOptions,
@@ -61,7 +62,7 @@ impl Classifier {
     /// [`Error::Vision`] for an empty photo, [`Error::Network`] if the network fails.
     pub fn classify(&self, photo: &RgbImage, count: usize) -> Result<Vec<Classification>, Error> {
         let input = to_tensor(&self.preprocessor.apply(photo)?, &self.options)?;
-        let logits = self.network.forward(&input, Phase::Inference)?.logits;
+        let logits = self.network.forward(&input, Phase::Inference)?.into_classes()?;
         let scores: Vec<f32> =
             aff_ops::softmax_last_dim(&logits)?.to_dtype(DType::F32)?.squeeze(0)?.to_vec1()?;
         let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -79,15 +80,15 @@ impl TryFrom<Model> for Classifier {
     type Error = Error;
 
     fn try_from(model: Model) -> Result<Self, Error> {
-        let Network::Classifier(network) = model.network() else {
+        if model.config().architecture() != Architecture::ImageClassification {
             return Err(Error::WrongArchitecture {
                 path: model.path().to_path_buf(),
                 expected: "classifier",
                 found: "segmenter",
             });
-        };
+        }
         Ok(Self {
-            network: network.as_ref().clone(),
+            network: model.network().clone(),
             preprocessor: model.preprocessor()?.clone(),
             labels: model.config().id2label.values().cloned().collect(),
             options: model.tensor_options().clone(),

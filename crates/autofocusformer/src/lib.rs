@@ -29,13 +29,14 @@ pub use aff_weights::TensorOptions;
 pub use candle_core::{self, DType, Device, Tensor};
 pub use candle_nn;
 
+pub use aff_model::Network;
 pub use builder::{ModelSource, SegmenterBuilder};
 pub use classifier::{Classification, Classifier};
 #[cfg(feature = "embedded")]
 pub use embedded::EMBEDDED_MODEL;
 pub use error::Error;
 pub use loader::ModelLoader;
-pub use model::{Model, Network};
+pub use model::Model;
 pub use segment_options::SegmentOptions;
 pub use segmentation::{Segmentation, Segments};
 pub use segmenter::{Segmenter, Timings};

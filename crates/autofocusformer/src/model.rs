@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use aff_model::classifier::Classifier;
-use aff_model::config::{Architecture, ModelConfig};
-use aff_model::mask2former::Auxiliary;
-use aff_model::segmenter::Segmenter;
-use aff_model::{Phase, Tokens};
+use aff_model::config::ModelConfig;
+use aff_model::{Auxiliary, Network, Output, Phase, Tokens};
 use aff_vision::{PixelValues, PreprocessorConfig, RgbImage};
 use aff_weights::{
-    ModelFolder, TensorOptions, checked_var_builder, expected_tensors, published_models, random_weights,
-    read_tensor_file,
+    ModelFolder, TensorOptions, checked_var_builder, published_models, random_weights, read_tensor_file,
 };
 use candle_core::{Device, Result as CandleResult, Tensor};
 
@@ -27,15 +23,6 @@ pub struct Model {
     preprocessor: Option<PreprocessorConfig>,
     path: PathBuf,
     options: TensorOptions,
-}
-
-/// Either kind of network.
-#[derive(Debug, Clone)]
-pub enum Network {
-    /// Of [`Architecture::ImageClassification`].
-    Classifier(Box<Classifier>),
-    /// Of [`Architecture::UniversalSegmentation`].
-    Segmenter(Box<Segmenter>),
 }
 
 impl Model {
@@ -76,16 +63,8 @@ impl Model {
         path: &Path,
         options: TensorOptions,
     ) -> Result<Self, Error> {
-        let network = match config.architecture() {
-            Architecture::ImageClassification => {
-                let vb = checked_var_builder(tensors, path, &options, |vb| Classifier::new(&config, &vb))?;
-                Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
-            }
-            Architecture::UniversalSegmentation => {
-                let vb = checked_var_builder(tensors, path, &options, |vb| Segmenter::new(&config, &vb))?;
-                Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
-            }
-        };
+        let vb = checked_var_builder(tensors, path, &options, |vb| Network::new(&config, &vb))?;
+        let network = Network::new(&config, &vb)?;
         tracing::debug!(path = %path.display(), dtype = ?options.dtype, "loaded");
         Ok(Self { network, config, preprocessor, path: path.to_path_buf(), options })
     }
@@ -103,16 +82,8 @@ impl Model {
             return Err(Error::UnknownPreset { name: name.to_owned(), known });
         };
         let config = preset.config.clone();
-        let network = match config.architecture() {
-            Architecture::ImageClassification => {
-                let vb = random_weights(*dtype, device, |vb| Classifier::new(&config, &vb))?;
-                Network::Classifier(Box::new(Classifier::new(&config, &vb)?))
-            }
-            Architecture::UniversalSegmentation => {
-                let vb = random_weights(*dtype, device, |vb| Segmenter::new(&config, &vb))?;
-                Network::Segmenter(Box::new(Segmenter::new(&config, &vb)?))
-            }
-        };
+        let vb = random_weights(*dtype, device, |vb| Network::new(&config, &vb))?;
+        let network = Network::new(&config, &vb)?;
         let preprocessor = Some(preset.preprocessor.clone());
         let path = PathBuf::from(format!("{RANDOM}{name}"));
         Ok(Self { network, config, preprocessor, path, options })
@@ -143,13 +114,7 @@ impl Model {
     /// # Errors
     /// [`Error::Network`] if the network cannot be built.
     pub fn num_parameters(&self) -> Result<usize, Error> {
-        let config = &self.config;
-        let shapes = match &self.network {
-            Network::Classifier(_) => expected_tensors(|vb| Classifier::new(config, &vb))?,
-            Network::Segmenter(_) => expected_tensors(|vb| Segmenter::new(config, &vb))?,
-        };
-        let trained = shapes.iter().filter(|(name, _)| !name.contains(".running_"));
-        Ok(trained.map(|(_, shape)| shape.iter().product::<usize>()).sum())
+        Ok(Network::num_parameters(&self.config)?)
     }
 
     /// What `config.json` says.
@@ -232,20 +197,25 @@ impl Model {
     /// [`Error::Network`] if the input is not of that shape.
     pub fn features(&self, pixel_values: &Tensor) -> Result<BTreeMap<String, Tensor>, Error> {
         let mut out = BTreeMap::new();
-        match &self.network {
-            Network::Classifier(classifier) => {
-                let output = classifier.forward(pixel_values, Phase::Inference)?;
-                out.insert("logits".to_owned(), output.logits.clone());
-                for (stage, output) in output.stages.iter().enumerate() {
+        let features = self.network.features(pixel_values, Phase::Inference)?;
+        match &features.levels {
+            Some(levels) => {
+                for (stage, tokens) in levels.iter().enumerate() {
+                    insert_tokens(&mut out, &format!("res{}", stage + 2), tokens)?;
+                }
+            }
+            None => {
+                for (stage, output) in features.stages.iter().enumerate() {
                     insert_tokens(&mut out, &format!("stage{}", stage + 1), output.leaving())?;
                 }
             }
-            Network::Segmenter(segmenter) => {
-                let features = segmenter.features(pixel_values, Phase::Inference)?;
-                for (stage, tokens) in features.levels.iter().enumerate() {
-                    insert_tokens(&mut out, &format!("res{}", stage + 2), tokens)?;
-                }
-                let prediction = segmenter.predict(&features, Auxiliary::Drop)?.prediction;
+        }
+        match self.network.predict(&features, Auxiliary::Drop)? {
+            Output::Classes(logits) => {
+                out.insert("logits".to_owned(), logits);
+            }
+            output => {
+                let prediction = output.into_masks()?.prediction;
                 out.insert("pred_logits".to_owned(), prediction.class_logits);
                 out.insert("pred_masks".to_owned(), prediction.mask_logits);
             }
@@ -270,7 +240,7 @@ fn is_tensor_file(path: &Path) -> bool {
 
 fn insert_tokens(out: &mut BTreeMap<String, Tensor>, name: &str, tokens: &Tokens) -> CandleResult<()> {
     let tokens = tokens.to_raster()?;
-    let pos: Vec<i32> = tokens.pos.as_slice().iter().flatten().copied().collect();
+    let pos: Vec<i32> = tokens.positions().as_slice().iter().flatten().copied().collect();
     let pos = Tensor::from_vec(pos, (tokens.batch(), tokens.count(), 2), &Device::Cpu)?;
     out.insert(format!("{name}.pos"), pos);
     out.insert(format!("{name}.feat"), tokens.feat);

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aff_model::config::{SegmentationConfig, SegmentationTask, SemanticOrder};
-use aff_model::mask2former::Auxiliary;
-use aff_model::segmenter;
-use aff_model::{Phase, Tokens};
+use aff_model::{Auxiliary, MaskPrediction, Network, Phase, Tokens};
 use aff_vision::{
     ImageSize, InstanceOptions, PanopticOptions, PixelValues, Prediction, PredictionParts,
     PreprocessorConfig, ResizeTarget, RgbImage, ScoredLabelMap, SumResolution,
@@ -15,7 +13,7 @@ use aff_vision::{
 use aff_weights::TensorOptions;
 use candle_core::{DType, Tensor};
 
-use crate::model::{Model, Network};
+use crate::model::Model;
 use crate::{Error, ModelSource, SegmentOptions, Segmentation, SegmenterBuilder, Segments, model};
 
 /// Score from which instances are shown where nothing else was asked for.
@@ -39,7 +37,7 @@ const INSTANCE_THRESHOLD: f32 = 0.5;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Segmenter {
-    network: segmenter::Segmenter,
+    network: Network,
     preprocessor: PreprocessorConfig,
     labels: Arc<[String]>,
     config: SegmentationConfig,
@@ -187,11 +185,11 @@ impl Segmenter {
         let input = Tensor::cat(&inputs.collect::<Result<Vec<_>, _>>()?, 0)?;
         let features = self.network.features(&input, Phase::Inference)?;
         timings.backbone += start.elapsed();
-        let tokens: Vec<usize> = features.levels.iter().map(Tokens::count).collect();
+        let tokens: Vec<usize> = features.levels.iter().flatten().map(Tokens::count).collect();
         tracing::debug!(input = ?input.dims(), ?tokens, time = ?start.elapsed(), "backbone");
 
         let start = Instant::now();
-        let outputs = self.network.predict(&features, Auxiliary::Drop)?.prediction;
+        let outputs = self.network.predict(&features, Auxiliary::Drop)?.into_masks()?.prediction;
         timings.decoder += start.elapsed();
         tracing::debug!(queries = outputs.class_logits.dims()[1], time = ?start.elapsed(), "decoder");
 
@@ -206,7 +204,7 @@ impl Segmenter {
     fn post_process(
         &self,
         pixels: &PixelValues,
-        outputs: &segmenter::Prediction,
+        outputs: &MaskPrediction,
         image: usize,
     ) -> Result<Segmentation, Error> {
         let values = |logits: &Tensor| -> Result<Vec<f32>, Error> {
@@ -280,9 +278,7 @@ impl TryFrom<Model> for Segmenter {
 
     fn try_from(model: Model) -> Result<Self, Error> {
         let config = model.config();
-        let (Network::Segmenter(network), Some(segmentation)) =
-            (model.network(), config.segmentation_config.clone())
-        else {
+        let Some(segmentation) = config.segmentation_config.clone() else {
             return Err(Error::WrongArchitecture {
                 path: model.path().to_path_buf(),
                 expected: "segmenter",
@@ -291,7 +287,7 @@ impl TryFrom<Model> for Segmenter {
         };
         let preprocessor = model.preprocessor()?.clone();
         Ok(Self {
-            network: network.as_ref().clone(),
+            network: model.network().clone(),
             preprocessor,
             labels: config.id2label.values().cloned().collect(),
             options: SegmentOptions::new(&segmentation),

@@ -7,7 +7,7 @@ use aff_vision::{ImageSize, LabelMap, RgbImage};
 use candle_core::DType;
 
 use crate::Error;
-use crate::model::{Model, Network, to_tensor};
+use crate::model::{Model, to_tensor};
 
 /// Pixels of the network's input between neighbouring positions on the canvas.
 const STRIDE: f64 = 4.0;
@@ -42,10 +42,7 @@ impl Model {
         let preprocessor = self.preprocessor()?;
         let pixels = preprocessor.apply(photo)?;
         let input = to_tensor(&pixels, self.tensor_options())?;
-        let stages = match self.network() {
-            Network::Classifier(classifier) => classifier.forward(&input, Phase::Inference)?.stages,
-            Network::Segmenter(segmenter) => segmenter.features(&input, Phase::Inference)?.stages,
-        };
+        let stages = self.network().features(&input, Phase::Inference)?.stages;
         let resized =
             if preprocessor.do_resize { preprocessor.size.size_for(pixels.source) } else { pixels.source };
         let frame = Frame { source: pixels.source, resized, content: pixels.content };
@@ -79,8 +76,9 @@ impl Frame {
 }
 
 fn stage_tokens(stage: &StageOutput, frame: &Frame, cluster_size: usize) -> Result<StageTokens, Error> {
-    let pos = stage.tokens.pos.image(0);
-    let clusters = cluster(pos, stage.tokens.pos.canvas(), &ClusterOptions::new(cluster_size))
+    let positions = stage.tokens.positions();
+    let pos = positions.image(0);
+    let clusters = cluster(pos, positions.canvas(), &ClusterOptions::new(cluster_size))
         .map_err(candle_core::Error::wrap)?;
     let scores: Option<Vec<f32>> = match &stage.downsampled {
         Some(downsampled) => Some(downsampled.scores.to_dtype(DType::F32)?.get(0)?.to_vec1()?),

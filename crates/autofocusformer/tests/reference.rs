@@ -9,11 +9,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aff_model::Phase;
-use aff_model::classifier::Classifier;
 use aff_model::config::Architecture;
-use aff_model::mask2former::Auxiliary;
-use aff_model::segmenter::{Head, Segmenter};
+use aff_model::{Auxiliary, Head, Network, Phase};
 use aff_weights::{ConfigSource, ConvertOptions, ModelFolder, Overwrite, convert, read_tensor_file};
 use autofocusformer::{Device, Model};
 use candle_core::{DType, Tensor, Var};
@@ -99,20 +96,20 @@ fn segmenter_inner_results() {
     let folder = converted("segment-nano/model_final.pth", segment_nano());
     let folder = ModelFolder::open(folder.path().join("model")).unwrap();
     let config = folder.config();
-    let vb = folder.checked_var_builder(DType::F32, &Device::Cpu, |vb| Segmenter::new(config, &vb)).unwrap();
-    let segmenter = Segmenter::new(config, &vb).unwrap();
+    let vb = folder.checked_var_builder(DType::F32, &Device::Cpu, |vb| Network::new(config, &vb)).unwrap();
+    let segmenter = Network::new(config, &vb).unwrap();
     let golden = expected("segment-nano");
 
     let features = segmenter.features(&golden["pixel_values"], Phase::Inference).unwrap();
     let Head::Mask2Former(head) = segmenter.head() else { panic!("not a Mask2Former head") };
-    let decoded = head.pixel_decoder.forward(&features.levels).unwrap();
-    for (level, tokens) in decoded.levels.iter().enumerate() {
-        let name = format!("multi_scale{level}.feat");
-        assert_close(&name, &tokens.to_raster().unwrap().feat, &golden[&name]);
+    let decoded = head.pixel_decoder().forward(features.levels.as_ref().unwrap()).unwrap();
+    for (index, level) in decoded.levels.iter().enumerate() {
+        let name = format!("multi_scale{index}.feat");
+        assert_close(&name, &level.tokens.to_raster().unwrap().feat, &golden[&name]);
     }
     assert_close("mask_features", &decoded.mask_features.feat, &golden["mask_features"]);
 
-    let output = segmenter.predict(&features, Auxiliary::Keep).unwrap();
+    let output = segmenter.predict(&features, Auxiliary::Keep).unwrap().into_masks().unwrap();
     assert_eq!(output.auxiliary.len(), 3);
     assert_close("aux0.pred_logits", &output.auxiliary[0].class_logits, &golden["aux0.pred_logits"]);
     assert_close("aux0.pred_masks", &output.auxiliary[0].mask_logits, &golden["aux0.pred_masks"]);
@@ -156,8 +153,8 @@ fn classifier_gradients() {
     let golden = expected("classify-nano");
     assert_gradients(&folder, &golden, |vb| {
         let output =
-            Classifier::new(&config, vb).unwrap().forward(&golden["pixel_values"], Phase::Inference).unwrap();
-        dot(&output.logits, &golden["grad_logits"])
+            Network::new(&config, vb).unwrap().forward(&golden["pixel_values"], Phase::Inference).unwrap();
+        dot(&output.into_classes().unwrap(), &golden["grad_logits"])
     });
 }
 
@@ -168,8 +165,9 @@ fn segmenter_gradients() {
     let config = ModelFolder::open(&folder).unwrap().config().clone();
     let golden = expected("segment-nano");
     assert_gradients(&folder, &golden, |vb| {
-        let segmenter = Segmenter::new(&config, vb).unwrap();
-        let output = segmenter.forward(&golden["pixel_values"], Phase::Inference).unwrap().prediction;
+        let segmenter = Network::new(&config, vb).unwrap();
+        let output = segmenter.forward(&golden["pixel_values"], Phase::Inference).unwrap();
+        let output = output.into_masks().unwrap().prediction;
         let classes = dot(&output.class_logits, &golden["grad_pred_logits"]);
         (classes + dot(&output.mask_logits, &golden["grad_pred_masks"])).unwrap()
     });

@@ -6,7 +6,7 @@ use aff_model::config::{
     BackboneConfig, DecoderConfig, Downsampling, HcFormerConfig, Mask2FormerConfig, ModelConfig,
     SegmentationConfig, SegmentationTask,
 };
-use aff_model::{Phase, segmenter::Segmenter};
+use aff_model::{MaskOutput, Network, Phase};
 use aff_weights::{published_models, random_weights};
 use autofocusformer::{Device, Model, Tensor};
 use candle_core::DType;
@@ -75,13 +75,17 @@ fn all_nano() -> [(&'static str, ModelConfig); 3] {
     [("Mask2Former", nano(mask2former())), ("HCFormer", nano(hcformer(0))), ("HCFormer+", nano(hcformer(2)))]
 }
 
-fn random_segmenter(config: &ModelConfig) -> Segmenter {
-    let vb = random_weights(DType::F32, &Device::Cpu, |vb| Segmenter::new(config, &vb)).unwrap();
-    Segmenter::new(config, &vb).unwrap()
+fn random_segmenter(config: &ModelConfig) -> Network {
+    let vb = random_weights(DType::F32, &Device::Cpu, |vb| Network::new(config, &vb)).unwrap();
+    Network::new(config, &vb).unwrap()
 }
 
-fn outputs(segmenter: &Segmenter, input: &Tensor) -> [Vec<f32>; 2] {
-    let prediction = segmenter.forward(input, Phase::Inference).unwrap().prediction;
+fn masks(segmenter: &Network, input: &Tensor, phase: Phase) -> MaskOutput {
+    segmenter.forward(input, phase).unwrap().into_masks().unwrap()
+}
+
+fn outputs(segmenter: &Network, input: &Tensor) -> [Vec<f32>; 2] {
+    let prediction = masks(segmenter, input, Phase::Inference).prediction;
     [prediction.class_logits, prediction.mask_logits].map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
 }
 
@@ -113,10 +117,10 @@ fn plain_downsampling_keeps_a_regular_grid() {
     let segmenter = random_segmenter(&config);
     for (height, width) in [(64, 96), (37, 50), (90, 124)] {
         let features = segmenter.features(&noise(2, height, width), Phase::Inference).unwrap();
-        let expected = complexity(&config, InputSize { height, width }).tokens;
-        for (stage, tokens) in features.levels.iter().enumerate() {
+        let expected = complexity(&config, InputSize { height, width }).unwrap().tokens;
+        for (stage, tokens) in features.levels.unwrap().iter().enumerate() {
             assert_eq!(tokens.count(), expected[stage]);
-            assert!(tokens.pos.as_slice().iter().flatten().all(|place| place % (1 << stage) == 0));
+            assert!(tokens.positions().as_slice().iter().flatten().all(|place| place % (1 << stage) == 0));
         }
     }
 }
@@ -141,8 +145,8 @@ fn every_parameter_of_every_head_learns() {
         config.backbone_config.drop_path_rate = 0.0;
         let variables = VarMap::new();
         let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
-        let segmenter = Segmenter::new(&config, &vb).unwrap();
-        let output = segmenter.forward(&noise(2, 96, 64), Phase::Training { seed: 3 }).unwrap();
+        let segmenter = Network::new(&config, &vb).unwrap();
+        let output = masks(&segmenter, &noise(2, 96, 64), Phase::Training { seed: 3 });
         assert!(!output.auxiliary.is_empty(), "{name}: predictions of every layer");
         let mut loss = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap();
         for prediction in output.auxiliary.iter().chain([&output.prediction]) {
@@ -173,7 +177,7 @@ fn training_updates_the_statistics_and_drops_what_the_seed_says() {
     let config = nano(mask2former());
     let variables = VarMap::new();
     let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
-    let segmenter = Segmenter::new(&config, &vb).unwrap();
+    let segmenter = Network::new(&config, &vb).unwrap();
     let running_mean = || {
         let all = variables.data().lock().unwrap();
         all["backbone.patch_embed.bn.running_mean"].to_vec1::<f32>().unwrap()
@@ -181,7 +185,7 @@ fn training_updates_the_statistics_and_drops_what_the_seed_says() {
     let before = running_mean();
     let input = noise(8, 64, 64);
     let run = |seed| {
-        let output = segmenter.forward(&input, Phase::Training { seed }).unwrap();
+        let output = masks(&segmenter, &input, Phase::Training { seed });
         output.prediction.class_logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     assert_eq!(run(1), run(1));

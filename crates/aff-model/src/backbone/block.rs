@@ -4,10 +4,11 @@ use aff_ops::{ClusterAttention, cluster_attention, gelu};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::stage::StageGeometry;
+use super::geometry::StageGeometry;
 use crate::Phase;
 use crate::config::BackboneConfig;
 use crate::layers::{LayerNorm, Linear, backbone_linear};
+use crate::macs::{Macs, PHI, performed};
 
 /// `x + g1 attn(norm1(x))`, then `x + g2 mlp(norm2(x))`.
 #[derive(Debug, Clone)]
@@ -20,8 +21,8 @@ pub(super) struct Block {
     layer_scale: Option<LayerScale>,
     /// Probability that a branch is dropped in training.
     drop_path_rate: f64,
-    /// Place among the blocks of the whole backbone.
-    place: usize,
+    /// Number among the blocks of the whole backbone.
+    index: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -31,11 +32,11 @@ struct LayerScale {
 }
 
 impl Block {
-    /// The block at a place among all of the backbone's, which is in the given stage.
+    /// The block of a number among all of the backbone's, which is in the given stage.
     pub(super) fn new(
         config: &BackboneConfig,
         stage: usize,
-        place: usize,
+        index: usize,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let channels = config.embed_dims[stage];
@@ -51,20 +52,29 @@ impl Block {
             fc1: backbone_linear(channels, hidden, &vb.pp("mlp.fc1"))?,
             fc2: backbone_linear(hidden, channels, &vb.pp("mlp.fc2"))?,
             layer_scale: layer_scale.transpose()?,
-            drop_path_rate: config.drop_path_rate_at(place),
-            place,
+            drop_path_rate: config.drop_path_rate_at(index),
+            index,
         })
     }
 
     /// `[B,N,C]` in the order of the geometry -> the same shape and order.
     pub(super) fn forward(&self, feat: &Tensor, geometry: &StageGeometry, phase: Phase) -> Result<Tensor> {
-        let branch = 2 * self.place as u64;
+        let branch = 2 * self.index as u64;
         let attended = self.attention.forward(&self.norm1.forward(feat)?, geometry)?;
         let attended = self.scaled(attended, |scale| &scale.gamma1)?;
         let feat = (feat + phase.drop_path(attended, self.drop_path_rate, branch)?)?;
         let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&feat)?)?)?;
         let update = self.scaled(self.fc2.forward(&hidden)?, |scale| &scale.gamma2)?;
         feat + phase.drop_path(update, self.drop_path_rate, branch + 1)?
+    }
+
+    /// Cost with so many slots of neighbours, and `table` relative positions in the published code's table.
+    pub(super) fn macs(&self, tokens: usize, slots: usize, table: usize) -> Macs {
+        self.norm1.macs(tokens)
+            + self.attention.macs(tokens, slots, table)
+            + self.norm2.macs(tokens)
+            + self.fc1.macs(tokens)
+            + self.fc2.macs(tokens)
     }
 
     fn scaled(&self, update: Tensor, gamma: impl Fn(&LayerScale) -> &Tensor) -> Result<Tensor> {
@@ -89,7 +99,7 @@ struct Attention {
 
 impl Attention {
     fn new(channels: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        let position = backbone_linear(5, heads, &vb.pp("pos_embed"))?;
+        let position = backbone_linear(PHI, heads, &vb.pp("pos_embed"))?;
         let blank = |name| vb.get_with_hints(channels, name, Init::Randn { mean: 0.0, stdev: 0.02 });
         Ok(Self {
             q: backbone_linear(channels, channels, &vb.pp("q"))?,
@@ -111,6 +121,20 @@ impl Attention {
             blank_key: &self.blank_key,
             blank_value: &self.blank_value,
         };
-        self.proj.forward(&cluster_attention(&inputs, &geometry.attention())?)
+        let neighborhood = geometry.neighborhood();
+        let attended = cluster_attention(&inputs, &geometry.attention())?;
+        let (rows, slots) = (neighborhood.batch() * neighborhood.queries(), neighborhood.slots());
+        let heads = self.position_bias.elem_count();
+        performed(rows * (slots * PHI * heads + 2 * (slots + 1) * feat.dim(2)?));
+        self.proj.forward(&attended)
+    }
+
+    fn macs(&self, tokens: usize, slots: usize, table: usize) -> Macs {
+        let (channels, heads) = (self.blank_key.elem_count(), self.position_bias.elem_count());
+        self.q.macs(tokens)
+            + self.kv.macs(tokens)
+            + Macs::published(table * PHI * heads)
+            + Macs::executed(tokens * (slots * PHI * heads + 2 * (slots + 1) * channels))
+            + self.proj.macs(tokens)
     }
 }

@@ -1,27 +1,25 @@
 //! Adaptive downsampling: keep the important tokens, merge their neighbours into them (section 5 of the method).
 
-use std::sync::Arc;
-
 use aff_geometry::{Selection, SelectionOptions};
 use aff_ops::Offset;
 use aff_ops::neighborhood_merge::MergeGeometry;
 use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::stage::StageGeometry;
-use crate::Tokens;
+use super::geometry::StageGeometry;
 use crate::config::{BackboneConfig, Downsampling};
 use crate::layers::{Linear, PointConv, backbone_linear};
+use crate::macs::Macs;
+use crate::tokens::{TokenLayout, Tokens};
 
 /// What a downsampling did.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Downsampled {
     /// The kept tokens in raster order, with their neighbours merged into them: `[B,N',C_next]`.
     pub tokens: Tokens,
-    /// Importance of every token before downsampling, `[B,N]`, in the order of `positions`.
+    /// Importance of every token before downsampling, `[B,N]`, in the order of the stage.
     pub scores: Tensor,
-    /// Where those tokens are.
-    pub positions: Arc<aff_ops::Positions>,
     /// For each image, which of those tokens were kept and why.
     pub selections: Vec<Selection>,
 }
@@ -65,12 +63,23 @@ impl Downsample {
             offset: Offset::ToNeighbor,
         };
         let merged = self.merge.forward(feat, Some(&scores), &merge)?;
-        Ok(Downsampled {
-            tokens: Tokens::new(merged, Arc::new(pos))?,
-            scores,
-            positions: geometry.shared_positions(),
-            selections,
-        })
+        Ok(Downsampled { tokens: Tokens::new(merged, TokenLayout::raster(pos)?)?, scores, selections })
+    }
+
+    /// How many of a stage's tokens are kept on a canvas of these sides: `floor(N * rate)`, but never fewer than are reserved.
+    pub(super) fn kept(&self, tokens: usize, height: usize, width: usize) -> usize {
+        let stride = self.options.stride as usize;
+        match self.downsampling {
+            Downsampling::Adaptive => {
+                let reserved = height.div_ceil(2 * stride) * width.div_ceil(2 * stride);
+                ((tokens as f64 * self.options.rate) as usize).max(reserved)
+            }
+            Downsampling::Grid => height.div_ceil(stride) * width.div_ceil(stride),
+        }
+    }
+
+    pub(super) fn macs(&self, tokens: usize, slots: usize, kept: usize) -> Macs {
+        self.prob_net.macs(tokens) + self.merge.macs(kept, slots)
     }
 
     /// Chooses the tokens to keep; no gradient runs through the choice.

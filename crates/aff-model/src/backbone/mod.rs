@@ -2,14 +2,16 @@
 
 mod block;
 mod downsample;
+mod geometry;
 mod patch_embed;
 mod stage;
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::Phase;
 use crate::config::BackboneConfig;
-use crate::{Phase, Tokens};
+use crate::macs::Macs;
 
 pub use downsample::Downsampled;
 pub use stage::StageOutput;
@@ -56,11 +58,24 @@ impl Backbone {
         }
         outputs.try_into().map_err(|_| candle_core::Error::msg("backbone: not four stages"))
     }
-}
 
-impl StageOutput {
-    /// The tokens that leave the stage: after its downsampling where it has one.
-    pub fn leaving(&self) -> &Tokens {
-        self.downsampled.as_ref().map_or(&self.tokens, |downsampled| &downsampled.tokens)
+    /// Tokens at the start of each stage, for a canvas of these sides.
+    pub(crate) fn token_counts(&self, height: usize, width: usize) -> [usize; 4] {
+        let mut tokens = [height * width; 4];
+        for stage in 1..4 {
+            tokens[stage] = self.stages[stage - 1].kept(tokens[stage - 1], height, width);
+        }
+        tokens
+    }
+
+    /// Names of the parts and what they cost, for stages of so many tokens; `table` is the number of relative positions in the
+    /// published code's table.
+    pub(crate) fn macs(&self, tokens: [usize; 4], table: usize) -> Vec<(String, Macs)> {
+        let mut parts = vec![("patch embedding".to_owned(), self.patch_embed.macs(tokens[0]))];
+        for (stage, layers) in self.stages.iter().enumerate() {
+            let kept = tokens.get(stage + 1).copied().unwrap_or(0);
+            parts.push((format!("stage {}", stage + 1), layers.macs(tokens[stage], kept, table)));
+        }
+        parts
     }
 }

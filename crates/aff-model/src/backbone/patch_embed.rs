@@ -1,14 +1,14 @@
 //! From pixels to the first tokens (section 1 of the method).
 
-use std::sync::Arc;
-
 use aff_geometry::Canvas;
-use aff_ops::{Positions, gelu};
+use aff_ops::gelu;
 use candle_core::{Error, Module, ModuleT, Result, Tensor, bail};
 use candle_nn::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, VarBuilder, batch_norm, conv2d};
 
+use crate::Phase;
 use crate::layers::LayerNorm;
-use crate::{Phase, Tokens};
+use crate::macs::{Macs, performed};
+use crate::tokens::{TokenLayout, Tokens};
 
 /// Pixels of the image between neighbouring tokens.
 const STRIDE: usize = 4;
@@ -45,11 +45,25 @@ impl PatchEmbed {
         let padded = pixel_values
             .pad_with_zeros(2, 0, height.next_multiple_of(STRIDE) - height)?
             .pad_with_zeros(3, 0, width.next_multiple_of(STRIDE) - width)?;
-        let halved = gelu(&self.bn.forward_t(&self.proj1.forward(&padded)?, phase.is_training())?)?;
-        let feat = self.proj2.forward(&halved)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let halved = convolve(&self.proj1, &padded)?;
+        let halved = gelu(&self.bn.forward_t(&halved, phase.is_training())?)?;
+        let feat = convolve(&self.proj2, &halved)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
 
         let canvas = Canvas::new(width.div_ceil(STRIDE) as u32, height.div_ceil(STRIDE) as u32);
-        let pos = Positions::full_grid(batch, canvas.map_err(Error::wrap)?);
-        Tokens::new(self.norm.forward(&feat)?, Arc::new(pos))
+        let layout = TokenLayout::full_grid(batch, canvas.map_err(Error::wrap)?);
+        Tokens::new(self.norm.forward(&feat)?, layout)
     }
+
+    pub(super) fn macs(&self, tokens: usize) -> Macs {
+        // The first convolution leaves four places for each token.
+        Macs::products(4 * tokens * self.proj1.weight().elem_count())
+            + Macs::products(tokens * self.proj2.weight().elem_count())
+            + self.norm.macs(tokens)
+    }
+}
+
+fn convolve(convolution: &Conv2d, x: &Tensor) -> Result<Tensor> {
+    let out = convolution.forward(x)?;
+    performed(out.elem_count() / out.dim(1)? * convolution.weight().elem_count());
+    Ok(out)
 }

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use aff_geometry::{ClusterOptions, clusters_per_neighborhood};
-use aff_ops::{AttentionGeometry, ClusterNeighborhood, PaddingSlots, Positions};
-use candle_core::{Error, Result, Tensor};
+use candle_core::Result;
 use candle_nn::VarBuilder;
 
 use super::block::Block;
 use super::downsample::{Downsample, Downsampled};
-use crate::Phase;
+use super::geometry::{Clustering, StageGeometry};
 use crate::config::BackboneConfig;
-use crate::tokens::{Tokens, gather_tokens};
+use crate::macs::Macs;
+use crate::{Phase, Tokens};
 
 /// Stages before this one end in a downsampling.
 const LAST_STAGE: usize = 3;
@@ -25,11 +24,17 @@ pub struct StageOutput {
     pub downsampled: Option<Downsampled>,
 }
 
+impl StageOutput {
+    /// The tokens that leave the stage: after its downsampling where it has one.
+    pub fn leaving(&self) -> &Tokens {
+        self.downsampled.as_ref().map_or(&self.tokens, |downsampled| &downsampled.tokens)
+    }
+}
+
 /// One of the four stages.
 #[derive(Debug, Clone)]
 pub(super) struct Stage {
-    cluster_size: usize,
-    neighborhood_size: usize,
+    clustering: Clustering,
     blocks: Vec<Block>,
     downsample: Option<Downsample>,
 }
@@ -41,92 +46,37 @@ impl Stage {
             .map(|block| Block::new(config, stage, before + block, &vb.pp("blocks").pp(block)))
             .collect::<Result<_>>()?;
         let downsample = (stage < LAST_STAGE).then(|| Downsample::new(config, stage, vb)).transpose()?;
-        Ok(Self {
+        let clustering = Clustering {
             cluster_size: config.cluster_size,
             neighborhood_size: config.neighborhood_sizes[stage],
-            blocks,
-            downsample,
-        })
+            padding_slots: config.padding_slots,
+        };
+        Ok(Self { clustering, blocks, downsample })
     }
 
     pub(super) fn forward(&self, tokens: &Tokens, phase: Phase) -> Result<StageOutput> {
-        let geometry = StageGeometry::new(&tokens.pos, self.cluster_size, self.neighborhood_size)?;
+        let geometry = StageGeometry::new(&tokens.layout, self.clustering)?;
         let mut feat = geometry.sort(&tokens.feat)?;
         for block in &self.blocks {
             feat = block.forward(&feat, &geometry, phase)?;
         }
-        let downsampled =
-            self.downsample.as_ref().map(|downsample| downsample.forward(&feat, &geometry)).transpose()?;
-        Ok(StageOutput { tokens: Tokens::new(feat, geometry.shared_positions())?, downsampled })
-    }
-}
-
-/// The order in which a stage keeps its tokens, and their neighbourhoods: built once, borrowed by all its blocks.
-///
-/// Tokens are in cluster order, so that the members of a cluster lie together in memory. A stage with no more tokens
-/// than a neighbourhood attends globally and keeps the order it was given.
-#[derive(Debug, Clone)]
-pub(super) struct StageGeometry {
-    /// Token of the input at each place, `[B*N]`; `None` where the order is that of the input.
-    order: Option<Vec<u32>>,
-    positions: Arc<Positions>,
-    neighborhood: ClusterNeighborhood,
-}
-
-impl StageGeometry {
-    fn new(pos: &Arc<Positions>, cluster_size: usize, neighborhood_size: usize) -> Result<Self> {
-        let (batch, tokens) = (pos.batch(), pos.tokens());
-        if neighborhood_size >= tokens {
-            let neighborhood = ClusterNeighborhood::all_keys(batch, tokens, tokens)?;
-            return Ok(Self { order: None, positions: Arc::clone(pos), neighborhood });
-        }
-        let images: Vec<_> = pos.images().collect();
-        let options = ClusterOptions::new(cluster_size);
-        let clusters = aff_geometry::cluster_batch(&images, pos.canvas(), &options).map_err(Error::wrap)?;
-        let order: Vec<u32> = clusters.iter().flat_map(|image| image.order().iter().copied()).collect();
-        let positions = pos.select(&order)?;
-        let nearest = positions
-            .images()
-            .zip(&clusters)
-            .map(|(sorted, clusters)| {
-                let r = clusters_per_neighborhood(neighborhood_size, cluster_size, clusters.len());
-                aff_geometry::nearest_clusters(sorted, clusters, r)
-            })
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(Error::wrap)?;
-        let neighborhood = ClusterNeighborhood::from_clusters(&clusters, &nearest)?;
-        Ok(Self { order: Some(order), positions: Arc::new(positions), neighborhood })
+        let tokens = Tokens::new(feat, Arc::clone(geometry.layout()))?;
+        let downsampled = match &self.downsample {
+            Some(downsample) => Some(downsample.forward(&tokens.feat, &geometry)?),
+            None => None,
+        };
+        Ok(StageOutput { tokens, downsampled })
     }
 
-    /// Positions in the order of the stage.
-    pub(super) fn positions(&self) -> &Positions {
-        &self.positions
+    /// How many tokens go on to the next stage, on a canvas of these sides; all where there is no downsampling.
+    pub(super) fn kept(&self, tokens: usize, height: usize, width: usize) -> usize {
+        self.downsample.as_ref().map_or(tokens, |downsample| downsample.kept(tokens, height, width))
     }
 
-    /// The same, to keep.
-    pub(super) fn shared_positions(&self) -> Arc<Positions> {
-        Arc::clone(&self.positions)
-    }
-
-    /// The neighbours of every token, all in the order of the stage.
-    pub(super) fn neighborhood(&self) -> &ClusterNeighborhood {
-        &self.neighborhood
-    }
-
-    /// What attention needs of this.
-    pub(super) fn attention(&self) -> AttentionGeometry<'_> {
-        AttentionGeometry {
-            positions: &self.positions,
-            neighborhood: &self.neighborhood,
-            padding: PaddingSlots::LeftOut,
-        }
-    }
-
-    /// Brings `[B,N,C]` from the order of the input to that of the stage.
-    fn sort(&self, feat: &Tensor) -> Result<Tensor> {
-        match &self.order {
-            Some(order) => gather_tokens(feat, order),
-            None => Ok(feat.clone()),
-        }
+    pub(super) fn macs(&self, tokens: usize, kept: usize, table: usize) -> Macs {
+        let slots = self.clustering.slots(tokens);
+        let blocks: Macs = self.blocks.iter().map(|block| block.macs(tokens, slots, table)).sum();
+        let downsample = self.downsample.as_ref().map(|downsample| downsample.macs(tokens, slots, kept));
+        blocks + downsample.unwrap_or_default()
     }
 }

@@ -54,6 +54,7 @@ pub enum ModelType {
 
 /// What the network computes, as listed in `architectures`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Architecture {
     /// Backbone, mean over tokens, linear classifier.
     #[serde(rename = "AutoFocusFormerForImageClassification")]
@@ -61,6 +62,25 @@ pub enum Architecture {
     /// Backbone, pixel decoder and a mask classification head.
     #[serde(rename = "AutoFocusFormerForUniversalSegmentation")]
     UniversalSegmentation,
+}
+
+impl Architecture {
+    /// What model cards call the task on the hub (`pipeline_tag`).
+    pub fn pipeline_tag(self) -> &'static str {
+        match self {
+            Self::ImageClassification => "image-classification",
+            Self::UniversalSegmentation => "image-segmentation",
+        }
+    }
+}
+
+impl std::fmt::Display for Architecture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ImageClassification => "image classification",
+            Self::UniversalSegmentation => "segmentation",
+        })
+    }
 }
 
 /// A whole model: `config.json`.

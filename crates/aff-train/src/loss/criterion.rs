@@ -1,6 +1,6 @@
 //! All losses of a batch.
 
-use aff_model::segmenter::{Prediction, SegmenterOutput};
+use aff_model::{MaskOutput, MaskPrediction};
 use aff_vision::LabelMap;
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -48,7 +48,7 @@ impl Criterion {
     ///
     /// # Errors
     /// If they do not fit, or a label is none of the classes.
-    pub fn losses(&self, output: &SegmenterOutput, labels: &[LabelMap], seed: u64) -> Result<Losses> {
+    pub fn losses(&self, output: &MaskOutput, labels: &[LabelMap], seed: u64) -> Result<Losses> {
         let targets = labels.iter().map(|map| self.targets(map)).collect::<Result<Vec<_>>>()?;
         let predictions = output.auxiliary.iter().chain([&output.prediction]);
         let mut sums: Vec<(&'static str, Tensor)> = Vec::new();
@@ -61,6 +61,9 @@ impl Criterion {
                     *sum = (&*sum + part)?;
                 }
             }
+        }
+        if let Some(regularization) = &output.regularization {
+            sums.push(("regularization", regularization.clone()));
         }
         Ok(Losses { parts: sums })
     }
@@ -82,7 +85,7 @@ impl Criterion {
 
     fn layer_losses(
         &self,
-        prediction: &Prediction,
+        prediction: &MaskPrediction,
         labels: &[LabelMap],
         targets: &[ImageTargets<'_>],
         seed: u64,
@@ -337,18 +340,18 @@ mod tests {
         }
     }
 
-    fn output(golden: &Golden, shift: f64) -> (SegmenterOutput, [Var; 2]) {
+    fn output(golden: &Golden, shift: f64) -> (MaskOutput, [Var; 2]) {
         let var = |values: &[f32], shape: &[usize]| {
             let tensor = (Tensor::from_slice(values, shape, &Device::Cpu).unwrap() + shift).unwrap();
             Var::from_tensor(&tensor).unwrap()
         };
         let vars =
             [var(&golden.class_logits, &[1, QUERIES, 4]), var(&golden.mask_logits, &[1, QUERIES, 4, 6])];
-        let prediction = Prediction {
+        let prediction = MaskPrediction {
             class_logits: vars[0].as_tensor().clone(),
             mask_logits: vars[1].as_tensor().clone(),
         };
-        (SegmenterOutput { auxiliary: vec![prediction.clone()], prediction }, vars)
+        (MaskOutput::new(vec![prediction.clone(), prediction], None).unwrap(), vars)
     }
 
     fn criterion() -> Criterion {
@@ -401,6 +404,20 @@ mod tests {
         let wrong = LabelMap::new(ImageSize::new(8, 12), vec![3; 96]).unwrap();
         assert!(criterion().losses(&output, &[wrong], 1).is_err());
         assert!(criterion().losses(&output, &[], 1).is_err());
+    }
+
+    #[test]
+    fn what_the_head_wants_held_down_is_a_loss() {
+        let golden = golden();
+        let (mut output, _) = output(&golden, 0.25);
+        let labels = label_map(&golden);
+        let total = |output: &MaskOutput| {
+            let losses = criterion().losses(output, std::slice::from_ref(&labels), 1).unwrap();
+            scalar(&losses.total().unwrap())
+        };
+        let without = total(&output);
+        output.regularization = Some(Tensor::new(0.5f32, &Device::Cpu).unwrap());
+        assert!((total(&output) - without - 0.5).abs() < 1e-5);
     }
 
     #[test]

@@ -2,17 +2,15 @@
 
 use std::path::Path;
 
-use aff_model::config::{Architecture, ModelConfig};
+use aff_model::config::ModelConfig;
 
 use crate::Checkpoint;
 
 pub(super) fn model_card(source: &Path, checkpoint: &Checkpoint, config: &ModelConfig) -> String {
     let file =
         source.file_name().map_or_else(|| "unknown".into(), |name| name.to_string_lossy().into_owned());
-    let (task, pipeline) = match config.architecture() {
-        Architecture::ImageClassification => ("image classification", "image-classification"),
-        Architecture::UniversalSegmentation => ("segmentation", "image-segmentation"),
-    };
+    let task = config.architecture();
+    let pipeline = task.pipeline_tag();
     let backbone = &config.backbone_config;
     format!(
         "---\nlicense: other\npipeline_tag: {pipeline}\ntags: [autofocusformer]\n---\n\n\

@@ -12,15 +12,14 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aff_model::classifier::Classifier;
+use aff_model::Network;
 use aff_model::config::{Architecture, ModelConfig};
-use aff_model::segmenter::Segmenter;
 use aff_vision::PreprocessorConfig;
 use candle_core::{Device, Tensor};
 
 use crate::folder::{CONFIG, PREPROCESSOR, WEIGHTS};
 use crate::tensor_file::{TensorFile, write_file};
-use crate::{Checkpoint, KeyReport, TensorShapes, WeightsError, expected_tensors, write_tensor_file};
+use crate::{Checkpoint, KeyReport, TensorShapes, WeightsError, write_tensor_file};
 
 pub(crate) use classifier::preprocessor as classifier_preprocessor;
 pub(crate) use segmenter::preprocessor as segmenter_preprocessor;
@@ -193,11 +192,7 @@ fn graft(
 
 /// Compares the tensors with those of the network that the configuration describes.
 fn check_tensors(config: &ModelConfig, shapes: &TensorShapes, path: &Path) -> Result<(), WeightsError> {
-    let expected = match config.architecture() {
-        Architecture::ImageClassification => expected_tensors(|vb| Classifier::new(config, &vb))?,
-        Architecture::UniversalSegmentation => expected_tensors(|vb| Segmenter::new(config, &vb))?,
-    };
-    let report = KeyReport::compare(shapes, &expected);
+    let report = KeyReport::compare(shapes, &Network::expected_tensors(config)?);
     if report.is_empty() { Ok(()) } else { Err(WeightsError::Keys { path: path.to_path_buf(), report }) }
 }
 

@@ -1,28 +1,26 @@
 //! The Mask2Former transformer decoder on tokens (section 8 of the method).
 
-mod attention;
-mod mask_tokens;
-
-use aff_ops::sine_position_embedding;
 use candle_core::{Module, Result, Tensor, bail};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 
+use super::mask_tokens::MaskTokens;
+use super::{Attention, FeedForward, Level};
 use crate::Tokens;
-use crate::layers::{FeedForward, LayerNorm, Linear, linear};
-
-pub(crate) use attention::Attention;
-use mask_tokens::MaskTokens;
+use crate::heads::Auxiliary;
+use crate::layers::{LayerNorm, Linear, Mlp, embedding, linear};
+use crate::macs::Macs;
 
 /// Object queries that attend to levels of tokens and end as a class and a mask each.
 #[derive(Debug, Clone)]
-pub struct Mask2FormerDecoder {
+pub struct MaskedDecoder {
     query_feat: Tensor,
     query_embed: Tensor,
     level_embed: Tensor,
     layers: Vec<DecoderLayer>,
     decoder_norm: LayerNorm,
     class_embed: Linear,
-    mask_embed: [Linear; 3],
+    mask_embed: Mlp,
+    mask_feature_size: usize,
 }
 
 /// A class and a mask for every query, the masks on tokens.
@@ -34,18 +32,9 @@ pub struct TokenPrediction {
     pub mask_logits: Tensor,
 }
 
-/// Whether predictions before the last are kept; training looks at them all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Auxiliary {
-    /// Keep the prediction before the first layer and after every layer.
-    Keep,
-    /// Only the last prediction.
-    Drop,
-}
-
 /// Sizes of a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DecoderSizes {
+pub(crate) struct MaskedDecoderSizes {
     /// Width of queries and memories.
     pub(crate) width: usize,
     pub(crate) mask_features: usize,
@@ -59,29 +48,21 @@ pub(crate) struct DecoderSizes {
     pub(crate) classes: usize,
 }
 
-impl Mask2FormerDecoder {
+impl MaskedDecoder {
     /// Builds the decoder.
-    pub(crate) fn new(sizes: DecoderSizes, vb: &VarBuilder<'_>) -> Result<Self> {
-        let width = sizes.width;
-        let embedding = |count: usize, name: &str| {
-            let init = Init::Randn { mean: 0.0, stdev: 1.0 };
-            vb.pp(name).get_with_hints((count, width), "weight", init)
-        };
+    pub(crate) fn new(sizes: MaskedDecoderSizes, vb: &VarBuilder<'_>) -> Result<Self> {
+        let MaskedDecoderSizes { width, queries, mask_features, .. } = sizes;
         let layers =
             (0..sizes.layers).map(|layer| DecoderLayer::new(sizes, layer, vb)).collect::<Result<_>>()?;
-        let mlp = vb.pp("mask_embed.layers");
         Ok(Self {
-            query_feat: embedding(sizes.queries, "query_feat")?,
-            query_embed: embedding(sizes.queries, "query_embed")?,
-            level_embed: embedding(sizes.levels, "level_embed")?,
+            query_feat: embedding(queries, width, "query_feat", vb)?,
+            query_embed: embedding(queries, width, "query_embed", vb)?,
+            level_embed: embedding(sizes.levels, width, "level_embed", vb)?,
             layers,
             decoder_norm: LayerNorm::new(width, &vb.pp("decoder_norm"))?,
             class_embed: linear(width, sizes.classes + 1, &vb.pp("class_embed"))?,
-            mask_embed: [
-                linear(width, width, &mlp.pp(0))?,
-                linear(width, width, &mlp.pp(1))?,
-                linear(width, sizes.mask_features, &mlp.pp(2))?,
-            ],
+            mask_embed: Mlp::new(&[width, width, width, mask_features], &vb.pp("mask_embed"))?,
+            mask_feature_size: mask_features,
         })
     }
 
@@ -95,7 +76,7 @@ impl Mask2FormerDecoder {
     /// mask features have none.
     pub fn forward(
         &self,
-        levels: &[Tokens],
+        levels: &[Level],
         mask_features: &Tokens,
         auxiliary: Auxiliary,
     ) -> Result<Vec<TokenPrediction>> {
@@ -122,28 +103,35 @@ impl Mask2FormerDecoder {
     }
 
     /// What the layers attend to: every level's tokens, with the level's embedding, and the keys' sine embedding.
-    fn memories(&self, levels: &[Tokens]) -> Result<Vec<Memory>> {
+    fn memories(&self, levels: &[Level]) -> Result<Vec<Memory>> {
         if levels.is_empty() || levels.len() != self.level_embed.dim(0)? {
             bail!("transformer decoder: {} levels; expected {}", levels.len(), self.level_embed.dim(0)?)
         }
-        let memory = |(index, level): (usize, &Tokens)| {
-            let value = level.feat.broadcast_add(&self.level_embed.get(index)?)?;
-            let images: Vec<_> = level.pos.images().collect();
-            let width = self.level_embed.dim(1)?;
-            let sine = sine_position_embedding(&images, width, &value)?;
-            Ok(Memory { key: (&value + sine)?, value })
+        let memory = |(index, level): (usize, &Level)| {
+            let value = level.tokens.feat.broadcast_add(&self.level_embed.get(index)?)?;
+            Ok(Memory { key: (&value + &level.sine)?, value })
         };
         levels.iter().enumerate().map(memory).collect()
     }
 
-    fn predict(&self, feat: &Tensor, masks: &MaskTokens<'_>) -> Result<TokenPrediction> {
+    fn predict(&self, feat: &Tensor, masks: &MaskTokens) -> Result<TokenPrediction> {
         let normed = self.decoder_norm.forward(feat)?;
-        let [first, second, last] = &self.mask_embed;
-        let hidden = second.forward(&first.forward(&normed)?.relu()?)?.relu()?;
         Ok(TokenPrediction {
             class_logits: self.class_embed.forward(&normed)?,
-            mask_logits: masks.logits(&last.forward(&hidden)?)?,
+            mask_logits: masks.logits(&self.mask_embed.forward(&normed)?)?,
         })
+    }
+
+    /// Cost for levels of so many tokens and masks on so many.
+    pub(crate) fn macs(&self, levels: &[usize], mask_tokens: usize) -> Macs {
+        let queries = self.query_feat.dims()[0];
+        let layers = self.layers.iter().zip(levels.iter().cycle());
+        let layers: Macs = layers.map(|(layer, &keys)| layer.macs(queries, keys)).sum();
+        let prediction = self.decoder_norm.macs(queries)
+            + self.class_embed.macs(queries)
+            + self.mask_embed.macs(queries)
+            + Macs::products(queries * self.mask_feature_size * mask_tokens);
+        layers + prediction * (self.layers.len() + 1)
     }
 }
 
@@ -166,8 +154,8 @@ struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    fn new(sizes: DecoderSizes, layer: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        let DecoderSizes { width, heads, .. } = sizes;
+    fn new(sizes: MaskedDecoderSizes, layer: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let MaskedDecoderSizes { width, heads, .. } = sizes;
         let cross = vb.pp("transformer_cross_attention_layers").pp(layer);
         let own = vb.pp("transformer_self_attention_layers").pp(layer);
         let feed_forward = vb.pp("transformer_ffn_layers").pp(layer);
@@ -195,5 +183,13 @@ impl DecoderLayer {
         let shared = self.self_attention.forward(&query, &query, &feat, None)?;
         let feat = self.self_norm.forward(&(feat + shared)?)?;
         self.feed_forward.forward(&feat)
+    }
+
+    fn macs(&self, queries: usize, keys: usize) -> Macs {
+        self.cross_attention.macs(queries, keys)
+            + self.cross_norm.macs(queries)
+            + self.self_attention.macs(queries, queries)
+            + self.self_norm.macs(queries)
+            + self.feed_forward.macs(queries)
     }
 }

@@ -5,6 +5,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::layers::{Linear, linear};
+use crate::macs::{Macs, performed};
 
 /// Queries attend to all keys that are not blocked.
 #[derive(Debug, Clone)]
@@ -36,6 +37,7 @@ impl Attention {
         blocked: Option<&Tensor>,
     ) -> Result<Tensor> {
         let (batch, queries, channels) = query.dims3()?;
+        let keys = key.dim(1)?;
         let width = channels / self.heads;
         let by_head = |x: Tensor| {
             let tokens = x.dim(1)?;
@@ -43,7 +45,8 @@ impl Attention {
         };
         let project = |index: usize, x: &Tensor| {
             let weight = self.weight.narrow(0, index * channels, channels)?;
-            aff_ops::linear(x, &weight, Some(&self.bias.narrow(0, index * channels, channels)?))
+            let bias = self.bias.narrow(0, index * channels, channels)?;
+            Linear::new(weight, Some(bias)).forward(x)
         };
         let query = by_head((project(0, query)? * (width as f64).powf(-0.5))?)?;
         let key = by_head(project(1, key)?)?;
@@ -56,6 +59,14 @@ impl Attention {
             logits = blocked.where_cond(&never.broadcast_as(logits.shape())?, &logits)?;
         }
         let attended = softmax_last_dim(&logits)?.matmul(&value)?;
+        performed(batch * 2 * queries * keys * channels);
         self.out_proj.forward(&attended.transpose(1, 2)?.reshape((batch, queries, channels))?)
+    }
+
+    pub(crate) fn macs(&self, queries: usize, keys: usize) -> Macs {
+        let width = self.out_proj.weight().dims()[0];
+        Macs::products((queries + 2 * keys) * width * width)
+            + Macs::products(2 * queries * keys * width)
+            + self.out_proj.macs(queries)
     }
 }
