@@ -46,7 +46,7 @@ impl Network {
         let tokens = self.backbone.token_counts(height, width);
         let largest_offset = match config.architecture() {
             Architecture::ImageClassification => height.max(width) - 1,
-            Architecture::UniversalSegmentation => SEGMENTER_TABLE,
+            Architecture::UniversalSegmentation | Architecture::ObjectDetection => SEGMENTER_TABLE,
         };
         let mut parts = self.backbone.macs(tokens, (2 * largest_offset + 1).pow(2));
         parts.extend(self.head.macs(tokens).into_iter().map(|(name, macs)| (name.to_owned(), macs)));
@@ -92,7 +92,9 @@ mod tests {
 
     use super::*;
     use crate::Phase;
-    use crate::config::{BackboneConfig, DecoderConfig, Downsampling, HcFormerConfig, Mask2FormerConfig};
+    use crate::config::{
+        BackboneConfig, DecoderConfig, DeformableDetrConfig, Downsampling, HcFormerConfig, Mask2FormerConfig,
+    };
     use crate::macs::measured;
 
     fn backbone() -> BackboneConfig {
@@ -134,6 +136,22 @@ mod tests {
         ModelConfig::segmenter(backbone, decoder, 7, segmentation, ["a", "b", "c"].map(str::to_owned))
     }
 
+    fn detector(with_box_refine: bool, two_stage: bool) -> ModelConfig {
+        let decoder = DeformableDetrConfig {
+            hidden_dim: 16,
+            num_attention_heads: 4,
+            encoder_layers: 2,
+            encoder_feedforward_dim: 24,
+            num_sampling_points: 3,
+            decoder_layers: 3,
+            decoder_feedforward_dim: 20,
+            with_box_refine,
+            two_stage,
+            ..DeformableDetrConfig::default()
+        };
+        ModelConfig::detector(backbone(), decoder, 7, ["a", "b", "c"].map(str::to_owned))
+    }
+
     /// What layers say that they cost is what a forward pass performs, product by product.
     #[test]
     fn executed_products_are_those_that_a_forward_pass_performs() {
@@ -148,6 +166,9 @@ mod tests {
             ("Mask2Former on a grid", segmenter(grid, mask2former())),
             ("HCFormer", segmenter(backbone(), hcformer(0))),
             ("HCFormer+", segmenter(backbone(), hcformer(2))),
+            ("Deformable DETR", detector(true, false)),
+            ("Deformable DETR without refinement", detector(false, false)),
+            ("Deformable DETR in two stages", detector(true, true)),
         ];
         for (name, config) in configs {
             let variables = VarMap::new();

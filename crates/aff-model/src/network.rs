@@ -8,8 +8,8 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use crate::backbone::{Backbone, StageOutput};
-use crate::config::{Architecture, ModelConfig};
-use crate::heads::{Auxiliary, Head, Output};
+use crate::config::{Architecture, DecoderConfig, ModelConfig};
+use crate::heads::{Auxiliary, Head, Output, deformable_detr};
 use crate::layers::LayerNorm;
 use crate::{Phase, Tokens};
 
@@ -69,7 +69,7 @@ impl Network {
     pub fn new(config: &ModelConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let (backbone, norms) = match config.architecture() {
             Architecture::ImageClassification => (vb.clone(), None),
-            Architecture::UniversalSegmentation => {
+            Architecture::UniversalSegmentation | Architecture::ObjectDetection => {
                 let vb = vb.pp("backbone");
                 let dims = config.backbone_config.embed_dims.iter().enumerate();
                 let norms = dims.map(|(stage, &dim)| LayerNorm::new(dim, &vb.pp(format!("norm{stage}"))));
@@ -166,6 +166,20 @@ impl Network {
         let shapes = Self::expected_tensors(config)?;
         let learnt = shapes.iter().filter(|(name, _)| is_learnt(name));
         Ok(learnt.map(|(_, shape)| shape.iter().product::<usize>()).sum())
+    }
+
+    /// First values of parameters that no distribution gives: tensors of these names are to be set to them before a training begins
+    /// (section 13 of the method has some).
+    ///
+    /// # Errors
+    /// If a tensor cannot be made.
+    pub fn initial_values(config: &ModelConfig) -> Result<BTreeMap<String, Tensor>> {
+        match &config.decoder_config {
+            Some(DecoderConfig::DeformableDetr(decoder)) => {
+                deformable_detr::initial_values(decoder, config.num_classes())
+            }
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// The network of a configuration with zeros for weights that take no memory: for what its shapes tell.

@@ -186,7 +186,7 @@ impl Model {
     /// Runs the network and names everything that comes out, for comparison and plots.
     ///
     /// A classifier gives `logits` and `stage1` .. `stage4`, the tokens that leave each stage (after its downsampling);
-    /// a segmenter gives `pred_logits`, `pred_masks` (on the stride-4 canvas) and `res2` .. `res5`, the normalised tokens
+    /// a detector gives `pred_logits` and `pred_boxes`, a segmenter `pred_logits`, `pred_masks` (on the stride-4 canvas) and `res2` .. `res5`, the normalised tokens
     /// of each stage before its downsampling. Tokens are a `.feat` of `[B,N,C]` and a `.pos` of i32 `[B,N,2]`, `(x, y)`,
     /// in raster order.
     ///
@@ -213,6 +213,10 @@ impl Model {
         match self.network.predict(&features, Auxiliary::Drop)? {
             Output::Classes(logits) => {
                 out.insert("logits".to_owned(), logits);
+            }
+            Output::Boxes(output) => {
+                out.insert("pred_logits".to_owned(), output.prediction.class_logits);
+                out.insert("pred_boxes".to_owned(), output.prediction.boxes);
             }
             output => {
                 let prediction = output.into_masks()?.prediction;

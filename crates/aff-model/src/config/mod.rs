@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use backbone::{BackboneConfig, Downsampling, PaddingSlots};
-pub use heads::{DecoderConfig, HcFormerConfig, Mask2FormerConfig};
+pub use heads::{DecoderConfig, DeformableDetrConfig, HcFormerConfig, Mask2FormerConfig};
 pub use segmentation::{SegmentationConfig, SegmentationTask, SemanticOrder};
 
 /// Why a configuration was refused.
@@ -62,6 +62,9 @@ pub enum Architecture {
     /// Backbone, pixel decoder and a mask classification head.
     #[serde(rename = "AutoFocusFormerForUniversalSegmentation")]
     UniversalSegmentation,
+    /// Backbone, deformable encoder and decoder with boxes.
+    #[serde(rename = "AutoFocusFormerForObjectDetection")]
+    ObjectDetection,
 }
 
 impl Architecture {
@@ -70,6 +73,7 @@ impl Architecture {
         match self {
             Self::ImageClassification => "image-classification",
             Self::UniversalSegmentation => "image-segmentation",
+            Self::ObjectDetection => "object-detection",
         }
     }
 }
@@ -79,6 +83,7 @@ impl std::fmt::Display for Architecture {
         f.write_str(match self {
             Self::ImageClassification => "image classification",
             Self::UniversalSegmentation => "segmentation",
+            Self::ObjectDetection => "object detection",
         })
     }
 }
@@ -94,13 +99,13 @@ pub struct ModelConfig {
     pub architectures: Vec<Architecture>,
     /// The four stages.
     pub backbone_config: BackboneConfig,
-    /// The segmentation head; absent for a classifier.
+    /// The head; absent for a classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder_config: Option<DecoderConfig>,
-    /// Number of object queries of the segmentation head; absent for a classifier.
+    /// Number of object queries of the head; absent for a classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_queries: Option<usize>,
-    /// How predictions become segments; absent for a classifier.
+    /// How predictions become segments; only a segmenter has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segmentation_config: Option<SegmentationConfig>,
     /// Name of every class, keyed by its index; indices run from 0 without holes.
@@ -164,6 +169,21 @@ impl ModelConfig {
         }
     }
 
+    /// A detector over a backbone.
+    pub fn detector(
+        backbone_config: BackboneConfig,
+        decoder_config: DeformableDetrConfig,
+        num_queries: usize,
+        labels: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            architectures: vec![Architecture::ObjectDetection],
+            decoder_config: Some(decoder_config.into()),
+            num_queries: Some(num_queries),
+            ..Self::classifier(backbone_config, labels)
+        }
+    }
+
     /// Number of classes, without the segmenter's "no object".
     pub fn num_classes(&self) -> usize {
         self.id2label.len()
@@ -191,6 +211,7 @@ impl ModelConfig {
         match self.architecture() {
             Architecture::ImageClassification => self.validate_classifier(),
             Architecture::UniversalSegmentation => self.validate_segmenter(),
+            Architecture::ObjectDetection => self.validate_detector(),
         }
     }
 
@@ -233,12 +254,42 @@ impl ModelConfig {
         }
     }
 
+    /// The head's configuration, checked like the number of its queries.
+    fn validate_head(&self) -> Result<&DecoderConfig, ConfigError> {
+        let missing = |field| {
+            ConfigError::value(
+                field,
+                format!("a value: the architecture is {}", self.architecture()),
+                "missing",
+            )
+        };
+        let decoder = self.decoder_config.as_ref().ok_or_else(|| missing("decoder_config"))?;
+        decoder.validate()?;
+        let queries = self.num_queries.ok_or_else(|| missing("num_queries"))?;
+        limits::count("num_queries", queries, limits::QUERIES)?;
+        Ok(decoder)
+    }
+
+    fn validate_detector(&self) -> Result<(), ConfigError> {
+        if !matches!(self.validate_head()?, DecoderConfig::DeformableDetr(_)) {
+            let expected = "deformable_detr: the architecture is object detection";
+            return Err(ConfigError::value("decoder_config.type", expected, "another head"));
+        }
+        match self.segmentation_config {
+            Some(_) => {
+                Err(ConfigError::value("segmentation_config", "no such field in a detector", "present"))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn validate_segmenter(&self) -> Result<(), ConfigError> {
         let missing =
             |field| ConfigError::value(field, "a value: the architecture is a segmenter", "missing");
-        self.decoder_config.as_ref().ok_or_else(|| missing("decoder_config"))?.validate()?;
-        let queries = self.num_queries.ok_or_else(|| missing("num_queries"))?;
-        limits::count("num_queries", queries, limits::QUERIES)?;
+        if matches!(self.validate_head()?, DecoderConfig::DeformableDetr(_)) {
+            let expected = "mask2former or hcformer: the architecture is segmentation";
+            return Err(ConfigError::value("decoder_config.type", expected, "deformable_detr"));
+        }
         let segmentation = self.segmentation_config.as_ref().ok_or_else(|| missing("segmentation_config"))?;
         segmentation.validate(self.num_classes())
     }

@@ -4,6 +4,7 @@
 //! arm for it in each of the matches of [`Head`]; everything else works with [`Network`](crate::Network) and [`Output`].
 
 pub mod classifier;
+pub mod deformable_detr;
 pub mod hcformer;
 pub mod mask2former;
 mod output;
@@ -16,9 +17,10 @@ use crate::macs::Macs;
 use crate::network::Features;
 
 use classifier::ClassifierHead;
+use deformable_detr::DeformableDetrHead;
 use hcformer::HcFormerHead;
 use mask2former::Mask2FormerHead;
-pub use output::{Auxiliary, MaskOutput, MaskPrediction, Output};
+pub use output::{Auxiliary, BoxOutput, BoxPrediction, MaskOutput, MaskPrediction, Output};
 
 /// Where the parameters of segmentation heads are.
 const SEGMENTATION: &str = "sem_seg_head";
@@ -33,6 +35,8 @@ pub enum Head {
     Mask2Former(Box<Mask2FormerHead>),
     /// Masks by soft assignments.
     HcFormer(Box<HcFormerHead>),
+    /// Boxes by deformable attention.
+    DeformableDetr(Box<DeformableDetrHead>),
 }
 
 /// What heads are built for.
@@ -51,28 +55,24 @@ impl Head {
     pub(crate) fn new(config: &ModelConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let embed_dims = &config.backbone_config.embed_dims;
         let classes = config.num_classes();
-        match (config.architecture(), &config.decoder_config, config.num_queries) {
-            (Architecture::ImageClassification, None, _) => {
-                Ok(Self::Classifier(ClassifierHead::new(embed_dims[3], classes, vb)?))
-            }
-            (Architecture::UniversalSegmentation, Some(decoder), Some(queries)) => {
-                let sizes = HeadSizes { embed_dims, queries, classes };
-                let vb = vb.pp(SEGMENTATION);
-                Ok(match decoder {
-                    DecoderConfig::Mask2Former(decoder) => {
-                        Self::Mask2Former(Box::new(Mask2FormerHead::new(decoder, sizes, &vb)?))
-                    }
-                    DecoderConfig::HcFormer(decoder) => {
-                        Self::HcFormer(Box::new(HcFormerHead::new(decoder, sizes, &vb)?))
-                    }
-                })
-            }
-            (architecture, ..) => {
-                bail!(
-                    "network: the configuration is not that of {architecture}; `validate` says what is wrong"
-                )
-            }
+        if config.architecture() == Architecture::ImageClassification {
+            return Ok(Self::Classifier(ClassifierHead::new(embed_dims[3], classes, vb)?));
         }
+        let (Some(decoder), Some(queries)) = (&config.decoder_config, config.num_queries) else {
+            bail!("network: the configuration has no `decoder_config` or no `num_queries`")
+        };
+        let sizes = HeadSizes { embed_dims, queries, classes };
+        Ok(match decoder {
+            DecoderConfig::Mask2Former(decoder) => {
+                Self::Mask2Former(Box::new(Mask2FormerHead::new(decoder, sizes, &vb.pp(SEGMENTATION))?))
+            }
+            DecoderConfig::HcFormer(decoder) => {
+                Self::HcFormer(Box::new(HcFormerHead::new(decoder, sizes, &vb.pp(SEGMENTATION))?))
+            }
+            DecoderConfig::DeformableDetr(decoder) => {
+                Self::DeformableDetr(Box::new(DeformableDetrHead::new(decoder, sizes, vb)?))
+            }
+        })
     }
 
     /// What the head makes of the backbone's tokens.
@@ -81,6 +81,7 @@ impl Head {
             Self::Classifier(head) => head.predict(&features.stages).map(Output::Classes),
             Self::Mask2Former(head) => head.predict(features.levels()?, auxiliary).map(Output::Masks),
             Self::HcFormer(head) => head.predict(features, auxiliary).map(Output::Masks),
+            Self::DeformableDetr(head) => head.predict(features.levels()?, auxiliary).map(Output::Boxes),
         }
     }
 
@@ -90,6 +91,7 @@ impl Head {
             Self::Classifier(head) => head.macs(tokens),
             Self::Mask2Former(head) => head.macs(tokens),
             Self::HcFormer(head) => head.macs(tokens),
+            Self::DeformableDetr(head) => head.macs(tokens),
         }
     }
 }

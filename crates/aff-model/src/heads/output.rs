@@ -19,6 +19,8 @@ pub enum Output {
     Classes(Tensor),
     /// A class and a mask for each object query.
     Masks(MaskOutput),
+    /// A class and a box for each object query.
+    Boxes(BoxOutput),
 }
 
 /// What a segmentation head computes.
@@ -43,7 +45,40 @@ pub struct MaskPrediction {
     pub mask_logits: Tensor,
 }
 
+/// What a detection head computes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BoxOutput {
+    /// After the last layer.
+    pub prediction: BoxPrediction,
+    /// After every layer but the last; empty with [`Auxiliary::Drop`].
+    pub auxiliary: Vec<BoxPrediction>,
+    /// What every token of the encoder proposes (for class 0 alone), where the head has two stages; absent with
+    /// [`Auxiliary::Drop`].
+    pub proposals: Option<BoxPrediction>,
+}
+
+/// A class and a box for every query.
+#[derive(Debug, Clone)]
+pub struct BoxPrediction {
+    /// `[B,Q,classes]`, to be taken through a sigmoid each; there is no "no object".
+    pub class_logits: Tensor,
+    /// `[B,Q,4]`: (centre x, centre y, width, height) in fractions of the network's input.
+    pub boxes: Tensor,
+}
+
 impl Output {
+    /// The boxes of a detector.
+    ///
+    /// # Errors
+    /// If the network is none.
+    pub fn into_boxes(self) -> Result<BoxOutput> {
+        match self {
+            Self::Boxes(boxes) => Ok(boxes),
+            other => bail!("the network predicts {}; boxes were asked for", other.kind()),
+        }
+    }
+
     /// The logits of a classifier.
     ///
     /// # Errors
@@ -70,7 +105,19 @@ impl Output {
         match self {
             Self::Classes(_) => "classes of images",
             Self::Masks(_) => "masks",
+            Self::Boxes(_) => "boxes",
         }
+    }
+}
+
+impl BoxOutput {
+    /// Takes the last of the predictions of all layers as the prediction.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn new(mut predictions: Vec<BoxPrediction>, proposals: Option<BoxPrediction>) -> Result<Self> {
+        let Some(prediction) = predictions.pop() else { bail!("the head predicted nothing") };
+        Ok(Self { prediction, auxiliary: predictions, proposals })
     }
 }
 

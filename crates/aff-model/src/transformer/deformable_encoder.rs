@@ -1,5 +1,6 @@
 //! The deformable encoder: three levels of tokens that look at each other (section 7 of the method).
 
+use aff_ops::CanvasLookup;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -29,6 +30,17 @@ pub struct DeformableEncoder {
     layers: Vec<EncoderLayer>,
 }
 
+/// The levels after the encoder.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    /// res5, res4, res3.
+    pub(crate) levels: [Level; LEVELS],
+    /// Their tokens, one level after the other, `[B,N,C]`.
+    pub(crate) feat: Tensor,
+    /// The nearest tokens of every place of the canvas, in each level.
+    pub(crate) lookups: Vec<CanvasLookup>,
+}
+
 impl DeformableEncoder {
     /// Parameters `input_proj.*`, `transformer.level_embed` and `transformer.encoder.*` for stages of the given widths.
     pub(crate) fn new(
@@ -49,8 +61,8 @@ impl DeformableEncoder {
         Ok(Self { input_proj, level_embed, layers })
     }
 
-    /// Encodes the normalised tokens res5, res4, res3: the levels of one width, in that order.
-    pub(crate) fn forward(&self, stages: [&Tokens; LEVELS]) -> Result<[Level; LEVELS]> {
+    /// Encodes the normalised tokens res5, res4, res3.
+    pub(crate) fn forward(&self, stages: [&Tokens; LEVELS]) -> Result<Memory> {
         let mut levels = Vec::with_capacity(LEVELS);
         for (stage, projection) in stages.into_iter().zip(&self.input_proj) {
             levels.push(Level::new(stage.with_feat(projection.forward(&stage.feat)?)?)?);
@@ -77,7 +89,8 @@ impl DeformableEncoder {
             start += count;
             level.with_feat(part)
         };
-        Ok([split(&levels[0])?, split(&levels[1])?, split(&levels[2])?])
+        let levels = [split(&levels[0])?, split(&levels[1])?, split(&levels[2])?];
+        Ok(Memory { levels, feat, lookups })
     }
 
     /// Cost for stages of the given numbers of tokens: res5, res4, res3.

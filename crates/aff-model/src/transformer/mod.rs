@@ -12,7 +12,7 @@ mod masked_decoder;
 pub(crate) use attention::Attention;
 pub(crate) use deformable_attention::{DeformableAttention, DeformableSizes, ReferencePoints, ShepardPower};
 pub use deformable_encoder::DeformableEncoder;
-pub(crate) use deformable_encoder::{DeformableEncoderSizes, LEVELS};
+pub(crate) use deformable_encoder::{DeformableEncoderSizes, LEVELS, Memory};
 pub(crate) use feed_forward::FeedForward;
 pub use level::Level;
 pub(crate) use mask_canvas::MaskCanvas;

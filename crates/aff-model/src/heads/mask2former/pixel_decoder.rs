@@ -11,9 +11,7 @@ use crate::Tokens;
 use crate::config::Mask2FormerConfig;
 use crate::layers::{LayerNorm, Linear, LinearNorm, PointConv, linear};
 use crate::macs::{Macs, performed};
-use crate::transformer::{
-    DeformableEncoder, DeformableEncoderSizes, DeformableSizes, LEVELS, Level, ShepardPower,
-};
+use crate::transformer::{DeformableEncoder, DeformableEncoderSizes, DeformableSizes, LEVELS, Level};
 
 /// Neighbours of an upsampled token.
 const UPSAMPLING_NEIGHBORS: usize = 4;
@@ -54,11 +52,7 @@ impl PixelDecoder {
                 width: hidden,
                 heads: config.num_attention_heads,
                 points: config.num_sampling_points,
-                shepard_power: if config.shepard_power_learnable {
-                    ShepardPower::Learnable(config.shepard_power_init)
-                } else {
-                    ShepardPower::Constant(config.shepard_power_init)
-                },
+                shepard_power: config.shepard_power(),
             },
             layers: config.encoder_layers,
             feedforward: config.encoder_feedforward_dim,
@@ -79,7 +73,7 @@ impl PixelDecoder {
     /// If a stage has another width than the decoder was built for.
     pub fn forward(&self, stages: &[Tokens; 4]) -> Result<PixelDecoderOutput> {
         let [res2, res3, res4, res5] = stages;
-        let levels = self.encoder.forward([res5, res4, res3])?;
+        let levels = self.encoder.forward([res5, res4, res3])?.levels;
         let mask_features = self.refine(res2, &levels[LEVELS - 1].tokens)?;
         Ok(PixelDecoderOutput { levels, mask_features })
     }

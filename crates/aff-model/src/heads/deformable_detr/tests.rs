@@ -1,0 +1,135 @@
+//! The head against `fixtures/detect-nano`: PyTorch in float64, three variants (see its README).
+
+use aff_geometry::Canvas;
+use candle_core::{Tensor, Var};
+
+use super::proposals::best_tokens;
+use super::references::References;
+use super::{DeformableDetrHead, Start};
+use crate::boxes::overlap;
+use crate::config::DeformableDetrConfig;
+use crate::golden::{Golden, builder};
+use crate::heads::HeadSizes;
+use crate::tokens::{TokenLayout, Tokens};
+
+const QUERIES: usize = 12;
+const CLASSES: usize = 5;
+/// Of values; their magnitudes are a few units.
+const TOLERANCE: f32 = 1e-4;
+/// Of gradients, in units of their norm.
+const GRADIENT_TOLERANCE: f32 = 1e-3;
+
+fn config(suffix: &str) -> DeformableDetrConfig {
+    DeformableDetrConfig {
+        hidden_dim: 32,
+        num_attention_heads: 4,
+        encoder_layers: 2,
+        encoder_feedforward_dim: 64,
+        decoder_layers: 3,
+        decoder_feedforward_dim: 64,
+        with_box_refine: suffix != "-plain",
+        two_stage: suffix == "-two-stage",
+        ..DeformableDetrConfig::default()
+    }
+}
+
+/// res5, res4, res3 of the golden file, with the variables of their features by name.
+fn levels(golden: &Golden) -> ([Tokens; 3], Vec<(String, Var)>) {
+    let canvas = Canvas::new(21, 17).unwrap();
+    let mut vars = Vec::new();
+    let levels = [5, 4, 3].map(|level| {
+        let name = format!("res{level}.feat");
+        let layout = TokenLayout::raster(golden.positions(&format!("res{level}.pos"), canvas)).unwrap();
+        let var = golden.var(&name);
+        let tokens = Tokens::new(var.as_tensor().clone(), layout).unwrap();
+        vars.push((name, var));
+        tokens
+    });
+    (levels, vars)
+}
+
+fn compare(suffix: &str) {
+    let golden = Golden::read(&format!("detect-nano/expected{suffix}.safetensors"));
+    let model = Golden::read(&format!("detect-nano/model{suffix}.safetensors"));
+    let parameters = model.vars("");
+    let sizes = HeadSizes { embed_dims: &[1, 24, 40, 56], queries: QUERIES, classes: CLASSES };
+    let head = DeformableDetrHead::new(&config(suffix), sizes, &builder(&parameters)).unwrap();
+    let (levels, inputs) = levels(&golden);
+
+    let memory = head.encoder.forward([&levels[0], &levels[1], &levels[2]]).unwrap();
+    for (level, tokens) in memory.levels.iter().enumerate() {
+        golden.assert_close(&format!("memory{level}"), &tokens.tokens.feat, TOLERANCE);
+    }
+    let start: Start = head.start(&memory).unwrap();
+    let (References::Points(reference) | References::Boxes(reference)) = &start.references;
+    golden.assert_close("reference", reference, TOLERANCE);
+    let decoded = head.decode(&memory, &start).unwrap();
+    assert_eq!(decoded.len(), 3);
+
+    let mut outputs = Vec::new();
+    for (layer, decoded) in decoded.iter().enumerate() {
+        golden.assert_close(&format!("hidden{layer}"), &decoded.hidden, TOLERANCE);
+        outputs.push((layer.to_string(), &decoded.prediction));
+    }
+    if let Some(proposals) = &start.proposals {
+        let topk = best_tokens(&proposals.class_logits, QUERIES).unwrap();
+        let expected = golden.get("topk").to_vec2::<i32>().unwrap();
+        let topk: Vec<Vec<i32>> =
+            topk.into_iter().map(|image| image.into_iter().map(|token| token as i32).collect()).collect();
+        assert_eq!(topk, expected);
+        outputs.push(("_enc".to_owned(), proposals));
+    }
+    assert_eq!(outputs.len() == 4, suffix == "-two-stage");
+    let mut loss: Option<Tensor> = None;
+    for (layer, prediction) in outputs {
+        for (kind, tensor) in [("logits", &prediction.class_logits), ("boxes", &prediction.boxes)] {
+            let name = format!("pred_{kind}{layer}");
+            golden.assert_close(&name, tensor, TOLERANCE);
+            let product = (tensor * golden.get(&format!("grad_{name}"))).unwrap().sum_all().unwrap();
+            loss = Some(loss.map_or(product.clone(), |loss| (loss + product).unwrap()));
+        }
+    }
+    let gradients = loss.unwrap().backward().unwrap();
+    for (name, var) in parameters.iter().chain(&inputs) {
+        let gradient = gradients.get(var).unwrap_or_else(|| panic!("no gradient for {name}"));
+        golden.assert_gradient(name, gradient, GRADIENT_TOLERANCE);
+    }
+    assert_eq!(parameters.len() + inputs.len(), golden.names("grad.").len());
+}
+
+#[test]
+fn refined() {
+    compare("");
+}
+
+#[test]
+fn plain() {
+    compare("-plain");
+}
+
+#[test]
+fn two_stages() {
+    compare("-two-stage");
+}
+
+#[test]
+fn overlaps_of_boxes() {
+    let golden = Golden::read("detect-nano/losses.safetensors");
+    let rows = |name: &str| golden.get(name).to_vec2::<f32>().unwrap();
+    let values = |name: &str| golden.get(name).to_vec1::<f32>().unwrap();
+    let (a, b) = (rows("pairs.a"), rows("pairs.b"));
+    let (iou, generalized) = (values("pairs.iou"), values("pairs.giou"));
+    let corners = |row: &[f32]| -> [f64; 4] { [0, 1, 2, 3].map(|i| f64::from(row[i])) };
+    assert!(a.len() > 150);
+    for (pair, (a, b)) in a.iter().zip(&b).enumerate() {
+        let found = overlap(corners(a), corners(b));
+        assert!((found.iou - f64::from(iou[pair])).abs() < 1e-5, "pair {pair}: {found:?} {}", iou[pair]);
+        let difference = (found.generalized_iou - f64::from(generalized[pair])).abs();
+        assert!(difference < 1e-5, "pair {pair}: {found:?} {}", generalized[pair]);
+        let back = overlap(corners(b), corners(a));
+        assert!((back.generalized_iou - found.generalized_iou).abs() < 1e-12);
+        assert!((-1.0..=1.0).contains(&found.generalized_iou) && (0.0..=1.0).contains(&found.iou));
+        let scaled = overlap(corners(a).map(|c| 4.0 * c), corners(b).map(|c| 4.0 * c));
+        assert!((scaled.generalized_iou - found.generalized_iou).abs() < 1e-9);
+    }
+}
