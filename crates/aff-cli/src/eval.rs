@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aff_train::data::DataSetName;
+use aff_train::data::{self, DataSource};
+use aff_train::tasks::TaskName;
 use aff_train::{SemanticReport, evaluate};
 use anyhow::Result;
 use autofocusformer::{Segmenter, vision};
@@ -49,9 +50,10 @@ impl Eval {
     /// If the model or the data cannot be used, or the JSON not be written.
     pub fn run(&self) -> Result<()> {
         let name = match self.data_set {
-            Layout::Camvid => DataSetName::Camvid,
+            Layout::Camvid => "camvid",
         };
-        let data = name.open(&self.data, &self.split)?;
+        let source = DataSource::new(&self.data, &self.split, TaskName::Semantic).with_layout(name);
+        let data = data::open(&source)?;
         let segmenter = Segmenter::try_from(self.model.load()?)?;
         let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(data.len() as u64) };
         let style = ProgressStyle::with_template("{bar:32} {pos}/{len} images (another {eta})");

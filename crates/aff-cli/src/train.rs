@@ -54,8 +54,9 @@ impl Train {
         trainer.run(&mut Progress { bar: ProgressBar::hidden() })?;
         match trainer.best() {
             Some(best) => log(format_args!(
-                "best mean IoU on the validation split {:.2} % after {} steps: {}",
-                100.0 * best.mean_iou,
+                "best {} on the validation split {:.4} after {} steps: {}",
+                best.metric.replace('_', " "),
+                best.value,
                 best.step,
                 output.join("best").display()
             )),
@@ -83,13 +84,17 @@ impl Observer for Progress {
         self.bar.inc(1);
     }
 
+    fn warned(&mut self, warning: &str) {
+        self.bar.suspend(|| log(format_args!("warning: {warning}")));
+    }
+
     fn validated(&mut self, report: &ValidationReport) -> ControlFlow<()> {
         let found = &report.validation;
         let line = format!(
-            "step {}: mean IoU {:.2} %, pixel accuracy {:.2} %{}",
+            "step {}: {} {:.4}{}",
             report.step,
-            100.0 * found.mean_iou,
-            100.0 * found.pixel_accuracy,
+            found.decides.replace('_', " "),
+            found.value(),
             if report.is_best { ", the best so far" } else { "" }
         );
         if self.bar.is_hidden() {

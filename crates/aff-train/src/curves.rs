@@ -14,39 +14,50 @@ const HEIGHT: u32 = 720;
 
 type Series = Vec<(f64, f64)>;
 
-/// Draws what a `metrics.jsonl` says: the loss (a running mean of it) above, the mean intersection over union of the validations
-/// below. Writes a PNG, whole or not at all.
+/// Draws what a `metrics.jsonl` says: the loss (a running mean of it) above, the metric that decides in the
+/// validations below. Writes a PNG, whole or not at all.
 ///
 /// # Errors
 /// If the metrics cannot be read or the picture not be written.
 pub fn draw_curves(metrics: &Path, picture: &Path) -> Result<(), TrainError> {
     let text = std::fs::read_to_string(metrics).map_err(TrainError::io(metrics, "read it"))?;
-    let (loss, validation) = series(&text);
+    let Curves { loss, validation, metric } = series(&text);
     let failed = |error: String| TrainError::Data {
         path: picture.to_path_buf(),
         problem: format!("the curves cannot be drawn: {error}"),
     };
     let mut pixels = vec![0; (3 * WIDTH * HEIGHT) as usize];
-    draw(&mut pixels, &smoothed(&loss), &validation).map_err(|error| failed(error.to_string()))?;
+    draw(&mut pixels, &smoothed(&loss), (&validation, &metric)).map_err(|error| failed(error.to_string()))?;
     let Some(image) = RgbImage::from_raw(WIDTH, HEIGHT, pixels) else {
         return Err(failed("the picture has another size".to_owned()));
     };
     Ok(aff_vision::write_png(picture, &image)?)
 }
 
-/// Loss, and mean intersection over union in percent, over the steps.
-fn series(text: &str) -> (Series, Series) {
-    let (mut loss, mut validation) = (Vec::new(), Vec::new());
+/// What is drawn.
+#[derive(Debug, Default)]
+struct Curves {
+    loss: Series,
+    validation: Series,
+    /// Name of what the validations are of.
+    metric: String,
+}
+
+fn series(text: &str) -> Curves {
+    let mut curves = Curves::default();
     for line in text.lines() {
         let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else { continue };
         let Some(step) = line["step"].as_f64() else { continue };
         if let Some(value) = line["loss"].as_f64() {
-            loss.push((step, value));
-        } else if let Some(value) = line["validation"]["mean_iou"].as_f64() {
-            validation.push((step, 100.0 * value));
+            curves.loss.push((step, value));
+        } else if let Some(metric) = line["validation"]["decides"].as_str()
+            && let Some(value) = line["validation"][metric].as_f64()
+        {
+            curves.validation.push((step, value));
+            metric.clone_into(&mut curves.metric);
         }
     }
-    (loss, validation)
+    curves
 }
 
 /// Means over a hundredth of the run.
@@ -59,7 +70,11 @@ fn smoothed(series: &Series) -> Series {
     series.chunks(length).map(mean).collect()
 }
 
-fn draw(pixels: &mut [u8], loss: &Series, validation: &Series) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    pixels: &mut [u8],
+    loss: &Series,
+    (validation, metric): (&Series, &str),
+) -> Result<(), Box<dyn std::error::Error>> {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         // Without the font the curves are drawn all the same, and their text is missing.
@@ -69,11 +84,13 @@ fn draw(pixels: &mut [u8], loss: &Series, validation: &Series) -> Result<(), Box
     root.fill(&WHITE)?;
     let last = loss.iter().chain(validation).map(|point| point.0).fold(1.0, f64::max);
     let (upper, lower) = root.split_vertically(HEIGHT / 2);
-    let most = loss.iter().map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max);
-    for (area, title, top, curve, color) in [
-        (upper, "loss", 1.05 * most, loss, BLUE),
-        (lower, "mean IoU on the validation split in percent", 100.0, validation, RED),
-    ] {
+    let most = |series: &Series| series.iter().map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max);
+    // Shares of 1 are drawn as such; other metrics have the room that they need.
+    let top = if most(validation) <= 1.0 { 1.0 } else { 1.05 * most(validation) };
+    let title = format!("{} on the validation split", metric.replace('_', " "));
+    for (area, title, top, curve, color) in
+        [(upper, "loss", 1.05 * most(loss), loss, BLUE), (lower, title.as_str(), top, validation, RED)]
+    {
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 20))
             .margin(10)
@@ -102,13 +119,14 @@ mod tests {
                 draw_curves(&metrics, &picture).unwrap();
             }
             text += &format!("{{\"step\":{step},\"loss\":{}}}\n", 30.0 / f64::from(step + 1));
-            text +=
-                &format!("{{\"step\":{step},\"validation\":{{\"mean_iou\":{}}}}}\n", f64::from(step) / 300.0);
+            let found = f64::from(step) / 300.0;
+            text += &format!("{{\"step\":{step},\"validation\":{{\"decides\":\"pq\",\"pq\":{found}}}}}\n");
         }
         let image = aff_vision::open(&picture).unwrap();
         let colored = |color: [u8; 3]| image.pixels().filter(|pixel| pixel.0 == color).count();
         assert!(colored([0, 0, 255]) > 300 && colored([255, 0, 0]) > 300);
-        let (loss, validation) = series(&text);
+        let Curves { loss, validation, metric } = series(&text);
+        assert_eq!(metric, "pq");
         assert_eq!((loss.len(), validation.len(), smoothed(&loss).len()), (300, 300, 100));
         assert_eq!(smoothed(&loss)[0].0, 1.0);
     }

@@ -32,6 +32,12 @@ pub enum TrainError {
         /// What is wrong with it and what to do.
         problem: String,
     },
+    /// A target is not what it should be: its parts do not fit, or it is of another kind.
+    #[error("a target {problem}")]
+    Target {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A loss or a gradient is not a number: the run has diverged.
     #[error(
         "step {step}: {tensor} is {value}; the run has diverged. Its last checkpoint is whole: lower the learning rate or the \
@@ -46,6 +52,25 @@ pub enum TrainError {
         value: f64,
     },
     /// A checkpoint belongs to another run.
+    #[error(
+        "{}: belongs to a run whose recipe has another `{key}`; give the run another `run.output`, or restore the recipe",
+        path.display()
+    )]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// The first key that differs.
+        key: String,
+    },
+    /// The state of a run cannot be written.
+    #[error(
+        "the run cannot be saved: {source}. Its last checkpoint is whole: make room, then start it again to go on from there"
+    )]
+    Save {
+        /// Why not.
+        source: Box<TrainError>,
+    },
+    /// A checkpoint is damaged, or is none.
     #[error("{}: {problem}", path.display())]
     Checkpoint {
         /// The file.
@@ -63,6 +88,9 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A task was given a loss after it had been replicated for other passes.
+    #[error("the task has replicas; give it its loss before it is replicated")]
+    Replicated,
     /// A loader's thread ended without saying why.
     #[error("the threads that load the data are gone; this is a bug")]
     Loader,
@@ -72,6 +100,9 @@ pub enum TrainError {
     /// Objects that no metric can judge.
     #[error("metrics: {0}")]
     Metric(#[from] crate::MetricError),
+    /// A file that is not what was expected, or a folder that another process works in.
+    #[error(transparent)]
+    File(#[from] aff_files::FileError),
     /// Images and label maps.
     #[error(transparent)]
     Vision(#[from] aff_vision::VisionError),

@@ -1,7 +1,7 @@
 //! Training and evaluation of AutoFocusFormer.
 //!
 //! A [`Recipe`] says what is trained on what; a [`Trainer`] runs it and resumes it. Underneath, each usable alone: data sets and
-//! their [loading](data::Loader), [matching](match_queries), [losses](loss), the [optimiser](optim) and the
+//! their [loading](data::Loader), [targets], [losses], [tasks], the [optimiser](optim) and the
 //! [metrics](ConfusionMatrix).
 //!
 //! Runs are deterministic: a seed gives the same losses with any number of threads, and a run that was killed at any moment goes
@@ -9,27 +9,28 @@
 
 #![forbid(unsafe_code)]
 
+pub mod augment;
 mod checkpoint;
 mod curves;
 pub mod data;
 mod error;
 mod evaluate;
 mod log;
-pub mod loss;
-mod matching;
+pub mod losses;
 mod metrics;
 pub mod optim;
 mod parameters;
 mod random;
 mod recipe;
-mod task;
+mod suggest;
+pub mod targets;
+pub mod tasks;
 mod trainer;
 
 pub use checkpoint::Best;
 pub use curves::draw_curves;
 pub use error::TrainError;
-pub use evaluate::evaluate;
-pub use matching::{Match, match_queries};
+pub use evaluate::{Evaluation, evaluate, evaluate_classifier, evaluate_segmenter};
 pub use metrics::{
     ApClassReport, AveragePrecision, CITYSCAPES_INSTANCE_IDS, CityscapesAp, CityscapesTruth, ClassReport,
     ClassificationReport, ConfusionMatrix, FoundObject, InstanceReport, MetricError, ObjectAccuracy,
@@ -38,5 +39,5 @@ pub use metrics::{
 };
 pub use parameters::Parameters;
 pub use recipe::{DataRecipe, ModelRecipe, Recipe, RunOptions};
-pub use task::{SemanticSegmentation, Task};
-pub use trainer::{Observer, StepReport, Trainer, ValidationReport};
+pub use suggest::{ModelChoice, Suggestion, Wish, suggest};
+pub use trainer::{Observer, StepReport, Trainer, TrainerBuilder, ValidationReport};

@@ -1,7 +1,7 @@
 //! Metrics as JSON lines.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -18,29 +18,34 @@ pub(crate) struct MetricsLog {
 impl MetricsLog {
     /// Opens the file and drops what was written after the given step: a run that is resumed writes it again.
     pub(crate) fn open(path: &Path, step: u64) -> Result<Self, TrainError> {
-        let kept = match std::fs::read_to_string(path) {
-            Ok(text) => text.lines().filter(|line| step_of(line).is_some_and(|of| of <= step)).fold(
-                String::new(),
-                |mut kept, line| {
-                    kept.push_str(line);
-                    kept.push('\n');
-                    kept
-                },
-            ),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(TrainError::io(path, "read it")(error)),
-        };
-        aff_files::write_atomically(path, kept.as_bytes()).map_err(TrainError::io(path, "write it"))?;
+        let kept = if path.exists() { lines_until(path, step)? } else { Vec::new() };
+        aff_files::write_atomically(path, &kept).map_err(TrainError::io(path, "write it"))?;
         let file = OpenOptions::new().append(true).open(path).map_err(TrainError::io(path, "open it"))?;
         Ok(Self { path: path.to_path_buf(), file })
     }
 
-    /// Adds a line.
+    /// Adds a line. What a run is worth lies in its checkpoints: a log that cannot be written, because the disk is full or whoever
+    /// read it has gone, is told of and does not end it.
     pub(crate) fn write(&mut self, report: &impl Serialize) -> Result<(), TrainError> {
         let mut line = serde_json::to_string(report).unwrap_or_default();
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(TrainError::io(&self.path, "write it"))
     }
+}
+
+/// The lines of a log up to a step.
+fn lines_until(path: &Path, step: u64) -> Result<Vec<u8>, TrainError> {
+    let file = aff_files::open_regular(path)?;
+    let mut kept = Vec::new();
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(TrainError::io(path, "read it"))?;
+        let text = String::from_utf8_lossy(&line);
+        if step_of(&text).is_some_and(|of| of <= step) {
+            kept.extend_from_slice(&line);
+            kept.push(b'\n');
+        }
+    }
+    Ok(kept)
 }
 
 /// The step of a line; none if the line is damaged, as one may be that a killed run was writing.
@@ -64,5 +69,13 @@ mod tests {
             text.lines().collect::<Vec<_>>(),
             ["{\"step\":1}", "{\"step\":2}", "{\"new\":true,\"step\":3}"]
         );
+    }
+
+    impl MetricsLog {
+        /// A log that nothing can be written to, as one on a full disk.
+        pub(crate) fn closed(path: &Path) -> Self {
+            std::fs::write(path, "").unwrap();
+            Self { path: path.to_path_buf(), file: File::open(path).unwrap() }
+        }
     }
 }

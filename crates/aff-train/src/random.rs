@@ -21,6 +21,10 @@ pub(crate) enum Purpose {
     Points = 4,
     /// Branches that stochastic depth drops; the place is the step.
     DropPath = 5,
+    /// Mixing of images; the place is the number of the batch in the run.
+    Mix = 6,
+    /// Pictures that are made up.
+    Shapes = 7,
 }
 
 /// The generator for a purpose at a place.

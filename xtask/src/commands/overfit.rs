@@ -32,13 +32,8 @@ impl Overfit {
         let mut trainer = Trainer::new(recipe)?;
         trainer.run(&mut Lines)?;
         let best = trainer.best().context("the recipe has no validation")?;
-        ensure!(
-            best.mean_iou > WANTED,
-            "mean IoU {:.4} after {} steps; wanted {WANTED}",
-            best.mean_iou,
-            best.step
-        );
-        println!("mean IoU {:.4} after {} steps", best.mean_iou, best.step);
+        ensure!(best.value > WANTED, "mean IoU {:.4} after {} steps; wanted {WANTED}", best.value, best.step);
+        println!("mean IoU {:.4} after {} steps", best.value, best.step);
         Ok(())
     }
 }
@@ -48,7 +43,7 @@ struct Lines;
 
 impl Observer for Lines {
     fn validated(&mut self, report: &ValidationReport) -> ControlFlow<()> {
-        let found = report.validation.mean_iou;
+        let found = report.validation.value();
         println!("step {}: mean IoU {found:.4}", report.step);
         if found > WANTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

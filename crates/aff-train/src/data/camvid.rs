@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use aff_vision::LabelMap;
 
-use super::{DataSet, IGNORED, LabelledImage};
+use super::{Category, DataSet, DataSource, IGNORED, Layout, Sample};
 use crate::TrainError;
+use crate::targets::Target;
+use crate::tasks::TaskName;
 
 /// Names of the classes, by class. Label 11 is "unlabelled" and ignored.
 pub const CAMVID_CLASSES: [&str; 11] = [
@@ -27,14 +29,36 @@ pub const CAMVID_CLASSES: [&str; 11] = [
 pub struct Camvid {
     /// Photo and label map, in the order of the names.
     files: Vec<(PathBuf, PathBuf)>,
+    categories: Vec<Category>,
+}
+
+/// Photos in `SPLIT/`, label maps in `SPLITannot/`.
+#[derive(Debug)]
+pub(super) struct CamvidLayout;
+
+impl Layout for CamvidLayout {
+    fn name(&self) -> &'static str {
+        "camvid"
+    }
+
+    fn description(&self) -> &'static str {
+        "CamVid in 11 classes: photos in SPLIT/, label maps of the same names in SPLITannot/"
+    }
+
+    fn tasks(&self) -> &'static [TaskName] {
+        &[TaskName::Semantic]
+    }
+
+    fn recognizes(&self, folder: &Path) -> bool {
+        folder.join("trainannot").is_dir() && !folder.join("classes.txt").exists()
+    }
+
+    fn open(&self, source: &DataSource) -> Result<Box<dyn DataSet>, TrainError> {
+        Ok(Box::new(Camvid::open(&source.folder, &source.split)?))
+    }
 }
 
 impl Camvid {
-    /// [`CAMVID_CLASSES`].
-    pub(super) fn class_names() -> Vec<String> {
-        CAMVID_CLASSES.iter().map(|&name| name.to_owned()).collect()
-    }
-
     /// Lists the photos of a split; every one must have a label map.
     ///
     /// # Errors
@@ -68,13 +92,14 @@ impl Camvid {
             return Err(refuse(photos, "there are no photos (.jpg, .jpeg, .png) in it".to_owned()));
         }
         files.sort();
-        Ok(Self { files })
+        let categories = (0..).zip(CAMVID_CLASSES).map(|(id, name)| Category::stuff(id, name)).collect();
+        Ok(Self { files, categories })
     }
 }
 
 impl DataSet for Camvid {
-    fn classes(&self) -> Vec<String> {
-        Self::class_names()
+    fn categories(&self) -> &[Category] {
+        &self.categories
     }
 
     fn len(&self) -> usize {
@@ -85,12 +110,12 @@ impl DataSet for Camvid {
         self.files[index].0.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    fn load(&self, index: usize) -> Result<LabelledImage, TrainError> {
+    fn load(&self, index: usize) -> Result<Sample, TrainError> {
         let (photo, _) = &self.files[index];
-        LabelledImage::new(aff_vision::open(photo)?, self.load_labels(index)?, photo)
+        Sample::new(aff_vision::open(photo)?, self.load_target(index)?, photo)
     }
 
-    fn load_labels(&self, index: usize) -> Result<LabelMap, TrainError> {
+    fn load_target(&self, index: usize) -> Result<Target, TrainError> {
         let (_, labels) = &self.files[index];
         let map = LabelMap::read(labels)?;
         let classes = CAMVID_CLASSES.len() as u16;
@@ -99,6 +124,6 @@ impl DataSet for Camvid {
             return Err(TrainError::Data { path: labels.clone(), problem });
         }
         let known = map.labels().iter().map(|&label| if label < classes { label } else { IGNORED });
-        Ok(LabelMap::new(map.size(), known.collect())?)
+        Ok(Target::Semantic(LabelMap::new(map.size(), known.collect())?))
     }
 }

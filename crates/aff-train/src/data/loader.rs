@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use aff_vision::LabelMap;
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
-use super::augment::normalized_planes;
-use super::{Augmentation, DataSet};
+use super::DataSet;
 use crate::TrainError;
+use crate::augment::{Augmentation, normalized_planes};
 use crate::random::{Purpose, generator};
+use crate::targets::Target;
 
-/// Images of one size and their labels.
+/// Images of one size and their targets.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// `[B,3,H,W]`, normalised.
     pub pixel_values: Tensor,
-    /// For each image, of size H x W.
-    pub labels: Vec<LabelMap>,
+    /// For each image; its masks are of size H x W.
+    pub targets: Vec<Target>,
 }
 
 /// What a loader makes of a data set.
@@ -92,20 +92,28 @@ struct BatchMaker {
 
 impl BatchMaker {
     fn batch(&mut self, number: u64) -> Result<Batch, TrainError> {
-        let size = self.options.batch_size;
+        let (size, augmentation) = (self.options.batch_size, self.options.augmentation);
+        let (height, width) = (augmentation.crop.height as usize, augmentation.crop.width as usize);
         let mut values = Vec::new();
-        let mut labels = Vec::with_capacity(size);
+        let mut targets = Vec::with_capacity(size);
         for sample in (0..size as u64).map(|image| number * size as u64 + image) {
             let index = self.image_of(sample);
             let image = self.data_set.load(index)?;
             let mut rng = generator(self.options.seed, Purpose::Augmentation, sample);
-            let view = self.options.augmentation.apply(&image, &mut rng)?;
-            values.extend_from_slice(&normalized_planes(&view.image));
-            labels.push(view.labels);
+            let view = augmentation.apply(&image, &mut rng)?;
+            let mut planes = normalized_planes(&view.image);
+            if let Some(erase) = augmentation.erase {
+                erase.apply(&mut planes, (height, width), &mut rng);
+            }
+            values.extend_from_slice(&planes);
+            targets.push(view.target);
         }
-        let crop = self.options.augmentation.crop;
-        let shape = (size, 3, crop.height as usize, crop.width as usize);
-        Ok(Batch { pixel_values: Tensor::from_vec(values, shape, &Device::Cpu)?, labels })
+        if let Some(mix) = augmentation.mix {
+            let mut rng = generator(self.options.seed, Purpose::Mix, number);
+            mix.apply(&mut values, &mut targets, (height, width), &mut rng)?;
+        }
+        let shape = (size, 3, height, width);
+        Ok(Batch { pixel_values: Tensor::from_vec(values, shape, &Device::Cpu)?, targets })
     }
 
     /// The image that is shown as the sample of a number.
@@ -128,18 +136,18 @@ impl BatchMaker {
 mod tests {
     use std::path::Path;
 
-    use aff_vision::{ImageSize, Rgb, RgbImage};
+    use aff_vision::{ImageSize, LabelMap, Rgb, RgbImage};
 
     use super::*;
-    use crate::data::{Crop, LabelledImage};
+    use crate::data::{Category, Sample};
 
     /// Image i is all of class i.
     #[derive(Debug)]
     struct Plain(usize);
 
     impl DataSet for Plain {
-        fn classes(&self) -> Vec<String> {
-            (0..self.0).map(|class| class.to_string()).collect()
+        fn categories(&self) -> &[Category] {
+            &[]
         }
 
         fn len(&self) -> usize {
@@ -150,20 +158,19 @@ mod tests {
             index.to_string()
         }
 
-        fn load(&self, index: usize) -> Result<LabelledImage, TrainError> {
+        fn load(&self, index: usize) -> Result<Sample, TrainError> {
             if index == 100 {
                 let problem = "is broken".to_owned();
                 return Err(TrainError::Data { path: Path::new("100").to_path_buf(), problem });
             }
             let image = RgbImage::from_fn(20, 16, |x, y| Rgb([(x * y) as u8, x as u8, index as u8]));
             let labels = LabelMap::new(ImageSize::new(16, 20), vec![index as u16; 320])?;
-            LabelledImage::new(image, labels, Path::new("plain"))
+            Sample::new(image, Target::Semantic(labels), Path::new("plain"))
         }
     }
 
     fn options(workers: usize, first: u64) -> LoaderOptions {
-        let crop = Crop { height: 8, width: 8, single_category_max: 1.0 };
-        let augmentation = Augmentation { scale: [0.5, 2.0], crop, flip: 0.5, color: None };
+        let augmentation = Augmentation { scale: [0.5, 2.0], flip: 0.5, ..Augmentation::crops(8, 8) };
         LoaderOptions { batch_size: 3, augmentation, seed: 4, workers, first }
     }
 
@@ -172,7 +179,8 @@ mod tests {
         let mut loader = Loader::start(&data_set, options);
         let next = |_| {
             let batch = loader.next_batch().unwrap();
-            let labels = batch.labels.iter().map(|map| map.labels()[0]).collect();
+            let labels =
+                batch.targets.iter().map(|target| target.to_label_map().unwrap().labels()[0]).collect();
             (batch.pixel_values.flatten_all().unwrap().to_vec1().unwrap(), labels)
         };
         (0..count).map(next).collect()

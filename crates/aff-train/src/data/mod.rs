@@ -1,50 +1,122 @@
-//! Data sets of images with a class for every pixel.
+//! Data sets: images and what they should be recognised as.
+//!
+//! A [`DataSet`] is a list of samples that can be read in any order, by any thread. Those that lie in folders are opened by their
+//! [`Layout`]: [`open`] recognises it from the files.
 
-mod augment;
 mod camvid;
+mod layout;
 mod loader;
+mod shapes;
 
 use std::path::Path;
 
-use aff_vision::{ImageSize, LabelMap, RgbImage};
-use serde::{Deserialize, Serialize};
+use aff_vision::{ImageSize, RgbImage};
 
 use crate::TrainError;
+use crate::targets::Target;
 
-pub use augment::{Augmentation, ColorJitter, Crop};
+pub use crate::targets::IGNORED;
 pub use camvid::{CAMVID_CLASSES, Camvid};
+pub use layout::{DataSource, Layout, layouts, open};
 pub use loader::{Batch, Loader, LoaderOptions};
+pub use shapes::Shapes;
 
-/// The label of pixels that neither losses nor metrics look at.
-pub const IGNORED: u16 = u16::MAX;
-
-/// An image and the class of each of its pixels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelledImage {
+/// An image and what it should be recognised as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
     /// The picture.
     pub image: RgbImage,
-    /// Of the same size; [`IGNORED`] where nothing is known.
-    pub labels: LabelMap,
+    /// Its masks, if it has any, are of the same size.
+    pub target: Target,
 }
 
-impl LabelledImage {
-    /// Joins a picture with its labels.
+impl Sample {
+    /// Joins a picture with its target.
     ///
     /// # Errors
     /// [`TrainError::Data`] if they differ in size; `path` is named then.
-    pub fn new(image: RgbImage, labels: LabelMap, path: &Path) -> Result<Self, TrainError> {
-        if ImageSize::of(&image) == labels.size() {
-            return Ok(Self { image, labels });
+    pub fn new(image: RgbImage, target: Target, path: &Path) -> Result<Self, TrainError> {
+        let size = ImageSize::of(&image);
+        match target.size().filter(|of_target| *of_target != size) {
+            None => Ok(Self { image, target }),
+            Some(of_target) => {
+                let problem = format!("is {size}; its masks are {of_target}");
+                Err(TrainError::Data { path: path.to_path_buf(), problem })
+            }
         }
-        let problem = format!("is {}; its label map is {}", ImageSize::of(&image), labels.size());
-        Err(TrainError::Data { path: path.to_path_buf(), problem })
     }
 }
 
-/// A data set for semantic segmentation: a list of labelled images that can be read in any order, by any thread.
+/// Whether a category is countable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CategoryKind {
+    /// Objects, each of which is a segment: cars, people, cells.
+    Thing,
+    /// What has no number, all of which is one segment: sky, road, water.
+    Stuff,
+}
+
+/// A category. The classes that targets and networks speak of are indices into a data set's list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Category {
+    /// Its name.
+    pub name: String,
+    /// Whether it is countable.
+    pub kind: CategoryKind,
+    /// Its number in the data set's own files, which may have holes.
+    pub id: u32,
+}
+
+impl Category {
+    /// A countable category.
+    pub fn thing(id: u32, name: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: CategoryKind::Thing, id }
+    }
+
+    /// A category that has no number.
+    pub fn stuff(id: u32, name: impl Into<String>) -> Self {
+        Self { kind: CategoryKind::Stuff, ..Self::thing(id, name) }
+    }
+}
+
+/// A list of images and their targets that can be read in any order, by any thread.
+///
+/// ```
+/// use aff_train::TrainError;
+/// use aff_train::data::{Category, DataSet, Sample};
+/// use aff_train::targets::{ClassTarget, Target};
+/// use aff_vision::{Rgb, RgbImage};
+///
+/// /// Pictures of one colour each, named after it.
+/// #[derive(Debug)]
+/// struct Colors(Vec<Category>);
+///
+/// impl DataSet for Colors {
+///     fn categories(&self) -> &[Category] {
+///         &self.0
+///     }
+///     fn len(&self) -> usize {
+///         300
+///     }
+///     fn name(&self, index: usize) -> String {
+///         format!("{} {index}", self.0[index % 3].name)
+///     }
+///     fn load(&self, index: usize) -> Result<Sample, TrainError> {
+///         let mut color = [0; 3];
+///         color[index % 3] = 255;
+///         let target = Target::Class(ClassTarget::of(index as u32 % 3));
+///         Ok(Sample { image: RgbImage::from_pixel(32, 32, Rgb(color)), target })
+///     }
+/// }
+///
+/// let names = ["red", "green", "blue"];
+/// let data = Colors((0..).zip(names).map(|(id, name)| Category::stuff(id, name)).collect());
+/// assert_eq!((data.name(4).as_str(), data.class_names()[2].as_str()), ("green 4", "blue"));
+/// ```
 pub trait DataSet: std::fmt::Debug + Send + Sync {
-    /// Names of the classes, by class.
-    fn classes(&self) -> Vec<String>;
+    /// The categories that targets speak of, by class.
+    fn categories(&self) -> &[Category];
 
     /// Number of images.
     fn len(&self) -> usize;
@@ -54,47 +126,32 @@ pub trait DataSet: std::fmt::Debug + Send + Sync {
         self.len() == 0
     }
 
-    /// Name of an image, for messages and for files that are named after it.
-    fn name(&self, index: usize) -> String;
+    /// Name of an image, for messages and for files that are named after it: its number unless a data set knows better.
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
 
-    /// Reads an image and its labels.
+    /// Number of an image in the data set's own files, which result files repeat.
+    fn image_id(&self, index: usize) -> u64 {
+        index as u64
+    }
+
+    /// Reads an image and its target.
     ///
     /// # Errors
-    /// If a file is missing or damaged, or a label is none of the classes.
-    fn load(&self, index: usize) -> Result<LabelledImage, TrainError>;
+    /// If a file is missing or damaged, or a label is none of the categories.
+    fn load(&self, index: usize) -> Result<Sample, TrainError>;
 
-    /// Reads the labels of an image alone, which a data set may do faster than reading both.
+    /// Reads the target of an image alone, which a data set may do faster than reading both.
     ///
     /// # Errors
     /// As [`Self::load`].
-    fn load_labels(&self, index: usize) -> Result<LabelMap, TrainError> {
-        Ok(self.load(index)?.labels)
-    }
-}
-
-/// The data sets there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DataSetName {
-    /// CamVid in 11 classes: see [`Camvid`].
-    Camvid,
-}
-
-impl DataSetName {
-    /// Names of the classes of the data set, by class.
-    pub fn classes(self) -> Vec<String> {
-        match self {
-            Self::Camvid => Camvid::class_names(),
-        }
+    fn load_target(&self, index: usize) -> Result<Target, TrainError> {
+        Ok(self.load(index)?.target)
     }
 
-    /// Opens a split of the data set in a folder.
-    ///
-    /// # Errors
-    /// If the folder is not laid out as the data set is.
-    pub fn open(self, folder: &Path, split: &str) -> Result<Box<dyn DataSet>, TrainError> {
-        match self {
-            Self::Camvid => Ok(Box::new(Camvid::open(folder, split)?)),
-        }
+    /// Names of the categories, by class.
+    fn class_names(&self) -> Vec<String> {
+        self.categories().iter().map(|category| category.name.clone()).collect()
     }
 }

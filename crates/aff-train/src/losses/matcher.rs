@@ -1,9 +1,10 @@
 //! The costs that queries are matched with targets by.
 
 use super::LossOptions;
+use super::matching::{Match, match_queries};
 use super::points::MapSize;
 use super::points::{Point, Stencil};
-use crate::matching::{Match, match_queries};
+use crate::targets::SegmentTarget;
 
 /// One image's prediction in memory.
 pub(super) struct HostPrediction<'a> {
@@ -15,18 +16,10 @@ pub(super) struct HostPrediction<'a> {
     pub(super) size: MapSize,
 }
 
-/// One image's targets: a mask for each class in it.
-pub(super) struct ImageTargets<'a> {
-    /// Classes that occur, ascending.
-    pub(super) classes: Vec<u16>,
-    pub(super) labels: &'a [u16],
-    pub(super) label_size: MapSize,
-}
-
-/// Matches queries with the classes of an image, comparing their masks at the given points.
+/// Matches queries with the segments of an image, comparing their masks at the given points.
 pub(super) fn match_image(
     prediction: &HostPrediction<'_>,
-    targets: &ImageTargets<'_>,
+    targets: &SegmentTarget,
     points: &[Point],
     options: &LossOptions,
 ) -> Vec<Match> {
@@ -37,19 +30,20 @@ pub(super) fn match_image(
 /// `[targets][queries]`: class * -p(c) + mask * binary cross entropy + dice * dice loss.
 fn costs(
     prediction: &HostPrediction<'_>,
-    targets: &ImageTargets<'_>,
+    targets: &SegmentTarget,
     points: &[Point],
     options: &LossOptions,
 ) -> Vec<f32> {
     let outputs = prediction.class_logits.len() / prediction.queries;
     let places = prediction.size.height * prediction.size.width;
     let stencils: Vec<Stencil> = points.iter().map(|&point| Stencil::at(point, prediction.size)).collect();
-    let label_stencils: Vec<Stencil> =
-        points.iter().map(|&point| Stencil::at(point, targets.label_size)).collect();
-    let masks: Vec<Vec<f32>> = targets
-        .classes
-        .iter()
-        .map(|&class| label_stencils.iter().map(|stencil| stencil.share(targets.labels, class)).collect())
+    let size = MapSize::of(targets.size());
+    let target_stencils: Vec<Stencil> = points.iter().map(|&point| Stencil::at(point, size)).collect();
+    let masks: Vec<Vec<f32>> = (0..targets.segments().len())
+        .map(|segment| {
+            let reader = targets.reader(segment);
+            target_stencils.iter().map(|stencil| reader.share(stencil)).collect()
+        })
         .collect();
     let sizes: Vec<f32> = masks.iter().map(|mask| mask.iter().sum()).collect();
 
@@ -71,7 +65,7 @@ fn costs(
         let highest = classes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = classes.iter().map(|logit| (logit - highest).exp()).sum();
         for (target, mask) in masks.iter().enumerate() {
-            let class = usize::from(targets.classes[target]);
+            let class = targets.segments()[target].class as usize;
             let probability = (classes[class] - highest).exp() / sum;
             let cross_entropy = (softplus - dot(&logits, mask)) / points.len() as f32;
             let dice = 1.0 - (2.0 * dot(&probabilities, mask) + 1.0) / (size + sizes[target] + 1.0);
@@ -89,7 +83,10 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use aff_vision::{ImageSize, LabelMap};
+
     use super::*;
+    use crate::targets::IGNORED;
 
     /// Two queries, two classes on a map of 2 x 2 read at its centres; every number worked out by hand.
     #[test]
@@ -100,11 +97,8 @@ mod tests {
             queries: 2,
             size: MapSize { height: 2, width: 2 },
         };
-        let targets = ImageTargets {
-            classes: vec![0, 1],
-            labels: &[1, 0, 1, 7],
-            label_size: MapSize { height: 2, width: 2 },
-        };
+        let map = LabelMap::new(ImageSize::new(2, 2), vec![1, 0, 1, IGNORED]).unwrap();
+        let targets = SegmentTarget::of_classes(&map).unwrap();
         let points = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]];
         let options = LossOptions { class: 1.0, mask: 10.0, dice: 100.0, ..LossOptions::default() };
         let costs = costs(&prediction, &targets, &points, &options);

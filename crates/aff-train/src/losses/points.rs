@@ -1,5 +1,6 @@
 //! Points of a picture, and what maps are there: bilinear in between, zero outside, as detectron2's `point_sample`.
 
+use aff_vision::ImageSize;
 use candle_core::{Device, Result, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -19,11 +20,17 @@ pub(super) struct MapSize {
     pub(super) width: usize,
 }
 
+impl MapSize {
+    pub(super) fn of(size: ImageSize) -> Self {
+        Self { height: size.height as usize, width: size.width as usize }
+    }
+}
+
 /// Where a map is read for a point: four places and their weights.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stencil {
-    pub(super) places: [u32; 4],
-    pub(super) weights: [f32; 4],
+pub(crate) struct Stencil {
+    pub(crate) places: [u32; 4],
+    pub(crate) weights: [f32; 4],
 }
 
 impl Stencil {
@@ -51,12 +58,6 @@ impl Stencil {
     pub(super) fn read(&self, map: &[f32]) -> f32 {
         let value = |index: usize| self.weights[index] * map[self.places[index] as usize];
         value(0) + value(1) + value(2) + value(3)
-    }
-
-    /// Share of a class in the labels around the point.
-    pub(super) fn share(&self, labels: &[u16], class: u16) -> f32 {
-        let places = self.places.iter().zip(&self.weights);
-        places.filter(|(place, _)| labels[**place as usize] == class).map(|(_, weight)| weight).sum()
     }
 }
 
@@ -138,13 +139,5 @@ mod tests {
                 assert!((all[index][place] - Stencil::at(points[0][place], SIZE).read(map)).abs() < 1e-6);
             }
         }
-    }
-
-    #[test]
-    fn shares_of_classes_sum_to_one_inside() {
-        let labels = [0, 1, 1, 2, 2, 2, 0, 1];
-        let stencil = Stencil::at([0.5, 0.5], SIZE);
-        let shares = [0, 1, 2].map(|class| stencil.share(&labels, class));
-        assert_eq!(shares, [0.25, 0.5, 0.25]);
     }
 }

@@ -2,6 +2,8 @@
 
 use candle_core::{D, Result, Tensor, bail};
 
+use crate::targets::ClassTarget;
+
 /// Settings of [`cross_entropy`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CrossEntropy<'a> {
@@ -9,13 +11,15 @@ pub struct CrossEntropy<'a> {
     pub weights: Option<&'a [f32]>,
     /// Share of the probability that is spread evenly over all classes.
     pub label_smoothing: f64,
+    /// What the sum over the rows is divided by; the sum of the weights of the targets without it.
+    pub normalizer: Option<f64>,
 }
 
 /// The weighted mean over the rows of -sum_k t_k log softmax(logits)_k, where t is 1 at the target, smoothed: PyTorch's
 /// `cross_entropy`. A row weighs as its target does.
 ///
 /// ```
-/// use aff_train::loss::{CrossEntropy, cross_entropy};
+/// use aff_train::losses::{CrossEntropy, cross_entropy};
 /// use candle_core::{Device, Tensor};
 ///
 /// let logits = Tensor::new(&[[0f32, 0., 0., 0.]], &Device::Cpu)?;
@@ -52,7 +56,45 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32], options: CrossEntropy<'_>
     }
     let coefficients = Tensor::from_vec(coefficients, (rows, classes), logits.device())?;
     let log_probabilities = log_softmax(logits)?;
-    (log_probabilities * coefficients)?.sum_all()? / -sum.max(f64::MIN_POSITIVE)
+    (log_probabilities * coefficients)?.sum_all()? / -options.normalizer.unwrap_or(sum).max(f64::MIN_POSITIVE)
+}
+
+/// The mean over the rows of -sum_k t_k log softmax(logits)_k, where t is the distribution of the row's target, a share
+/// `label_smoothing` of it spread evenly over all classes.
+///
+/// ```
+/// use aff_train::losses::soft_cross_entropy;
+/// use aff_train::targets::ClassTarget;
+/// use candle_core::{Device, Tensor};
+///
+/// let logits = Tensor::new(&[[0f32, 0., 0., 0.]], &Device::Cpu)?;
+/// let target = ClassTarget::of(1).mixed(&ClassTarget::of(2), 0.5);
+/// let loss = soft_cross_entropy(&logits, &[&target], 0.1)?;
+/// assert!((loss.to_scalar::<f32>()? - 4f32.ln()).abs() < 1e-6);
+/// # candle_core::Result::Ok(())
+/// ```
+///
+/// # Shapes
+/// `logits [N,K]`, one of `targets` a row -> a scalar
+///
+/// # Errors
+/// If the number of targets does not fit, or one is of a class that is not there.
+pub fn soft_cross_entropy(logits: &Tensor, targets: &[&ClassTarget], label_smoothing: f64) -> Result<Tensor> {
+    let (rows, classes) = logits.dims2()?;
+    if targets.len() != rows {
+        bail!("cross entropy: {rows} rows and {} targets", targets.len())
+    }
+    let mut wanted = vec![(label_smoothing / classes as f64) as f32; rows * classes];
+    for (row, target) in wanted.chunks_exact_mut(classes).zip(targets) {
+        for &(class, share) in target.shares() {
+            let Some(wanted) = row.get_mut(class as usize) else {
+                bail!("cross entropy: class {class}; expected one of {classes}")
+            };
+            *wanted += (1.0 - label_smoothing) as f32 * share;
+        }
+    }
+    let wanted = Tensor::from_vec(wanted, (rows, classes), logits.device())?;
+    (log_softmax(logits)? * wanted)?.sum_all()? / -(rows as f64)
 }
 
 /// Logarithm of the softmax over the last axis.
@@ -72,7 +114,7 @@ mod tests {
     fn it_is_pytorchs() {
         let logits = Tensor::new(&[[1.0f32, -0.5, 2.0], [0.3, 0.1, -1.2]], &Device::Cpu).unwrap();
         let loss = |weights: Option<&[f32]>, label_smoothing: f64| {
-            let options = CrossEntropy { weights, label_smoothing };
+            let options = CrossEntropy { weights, label_smoothing, normalizer: None };
             cross_entropy(&logits, &[0, 2], options).unwrap().to_scalar::<f32>().unwrap()
         };
         let weights = [1.0, 2.0, 0.5];
@@ -89,6 +131,6 @@ mod tests {
         assert!(cross_entropy(&logits, &[3], CrossEntropy::default()).is_err());
         assert!(cross_entropy(&logits, &[0, 1], CrossEntropy::default()).is_err());
         let weights = Some([1.0].as_slice());
-        assert!(cross_entropy(&logits, &[0], CrossEntropy { weights, label_smoothing: 0.0 }).is_err());
+        assert!(cross_entropy(&logits, &[0], CrossEntropy { weights, ..CrossEntropy::default() }).is_err());
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 /// Binary cross entropy of logits, for each row the mean over its points: stable for logits of any size.
 ///
 /// ```
-/// use aff_train::loss::binary_cross_entropy;
+/// use aff_train::losses::binary_cross_entropy;
 /// use candle_core::{Device, Tensor};
 ///
 /// let logits = Tensor::new(&[[0f32, 0.], [100., -100.]], &Device::Cpu)?;
@@ -29,7 +29,7 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor>
 /// 1 - (2 sum p t + 1) / (sum p + sum t + 1) of each row, where p is the sigmoid of the logits.
 ///
 /// ```
-/// use aff_train::loss::dice_loss;
+/// use aff_train::losses::dice_loss;
 /// use candle_core::{Device, Tensor};
 ///
 /// let logits = Tensor::new(&[[100f32, -100.], [0., 0.]], &Device::Cpu)?;

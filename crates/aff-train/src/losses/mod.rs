@@ -5,6 +5,7 @@ mod classification;
 mod criterion;
 mod mask;
 mod matcher;
+mod matching;
 mod points;
 mod semantic;
 
@@ -12,10 +13,14 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::tasks::Update;
 
-pub use classification::{CrossEntropy, cross_entropy};
-pub use criterion::Criterion;
+pub use classification::{CrossEntropy, cross_entropy, soft_cross_entropy};
+pub use criterion::{BatchTargets, Criterion, Normalizer};
+pub(crate) use points::Stencil;
+
 pub use mask::{binary_cross_entropy, dice_loss};
+pub use matching::{Match, match_queries};
 
 /// Weights and settings of the losses. The defaults are Mask2Former's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +93,32 @@ impl LossOptions {
             return Err(TrainError::value("loss.points", self.points, "1 to 1048576"));
         }
         Ok(())
+    }
+}
+
+/// What is minimised, given what a network computed: [`Criterion`] unless a task is given another.
+///
+/// Closures are losses too.
+pub trait Loss<Output>: Send + Sync {
+    /// The losses of one pass of an update, as [`Task::losses`](crate::tasks::Task::losses) returns them.
+    ///
+    /// # Errors
+    /// If output and targets do not fit.
+    fn losses(&self, output: &Output, update: &Update<'_>) -> std::result::Result<Losses, TrainError>;
+}
+
+impl<Output, F> Loss<Output> for F
+where
+    F: Fn(&Output, &Update<'_>) -> std::result::Result<Losses, TrainError> + Send + Sync,
+{
+    fn losses(&self, output: &Output, update: &Update<'_>) -> std::result::Result<Losses, TrainError> {
+        self(output, update)
+    }
+}
+
+impl<Output> std::fmt::Debug for dyn Loss<Output> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a loss")
     }
 }
 

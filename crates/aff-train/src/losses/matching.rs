@@ -23,7 +23,7 @@ const WORST: f64 = 1e5;
 /// `costs` is `[targets][queries]`, row by row. A cost that is not a number counts as the worst.
 ///
 /// ```
-/// use aff_train::{Match, match_queries};
+/// use aff_train::losses::{Match, match_queries};
 ///
 /// // Both targets like query 0 best; the first loses less by taking query 2.
 /// let costs = [1.0, 9.0, 2.0, 1.0, 9.0, 5.0];

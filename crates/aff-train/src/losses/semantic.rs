@@ -4,7 +4,7 @@ use aff_vision::LabelMap;
 use candle_core::{Result, Tensor};
 
 use super::points::{MapSize, Point, PointTable};
-use crate::data::IGNORED;
+use crate::targets::IGNORED;
 
 /// An image's part of the loss.
 pub(super) struct SemanticTarget<'a> {
