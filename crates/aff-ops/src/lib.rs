@@ -32,7 +32,7 @@
 //!
 //! # Invariants
 //! * **Nothing moves between devices by itself.** A kernel borrows the values of its tensors from the storage that they are in, in the
-//!   forward and in the backward pass, and its results are moved into storage; no operand is copied. On a device that an operator has
+//!   forward and in the backward pass, and its results are moved into storage: nothing is copied out and back. On a device that an operator has
 //!   no kernel for, it runs as its twin, on that device. Only geometry, which lives on the host, is brought to where the tensors are.
 //! * **No gradient is cut in silence.** Gradients of gradients are an error that names the operator. (By default Candle itself forgets
 //!   what gradients were computed from between one operator and the next; its `CANDLE_GRAD_DO_NOT_DETACH` changes that.)
