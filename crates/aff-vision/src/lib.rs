@@ -18,6 +18,7 @@ mod panoptic_map;
 mod postprocess;
 mod preprocess;
 mod preprocessor_config;
+mod resize;
 mod rle;
 mod segment;
 mod size;
@@ -36,10 +37,11 @@ pub use postprocess::{
     InstanceMask, InstanceOptions, PanopticOptions, Prediction, PredictionParts, ScoredLabelMap,
     SumResolution, instances, panoptic, semantic,
 };
-pub use preprocess::{PixelValues, resize};
+pub use preprocess::PixelValues;
 pub use preprocessor_config::{
     CropSize, IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, Resample, ResizeTarget,
 };
+pub use resize::resize;
 pub use rle::{CocoRle, Rle};
 pub use segment::{Segment, SegmentInfo};
 pub use size::ImageSize;

@@ -1,10 +1,10 @@
 //! A picture to what the network reads.
 
-use fast_image_resize as fir;
 use image::RgbImage;
 
 use crate::decode::MAX_PIXELS;
-use crate::{ImageSize, PreprocessorConfig, Resample, ResizeTarget, VisionError};
+use crate::resize::resized;
+use crate::{ImageSize, PreprocessorConfig, ResizeTarget, VisionError};
 
 /// The network's input for one image, with the sizes that lead back to the source.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,8 +68,7 @@ fn length(edge: f64) -> u32 {
 impl PreprocessorConfig {
     /// Resizes, crops, rescales, normalises and pads `image`, each step as the configuration says.
     ///
-    /// Resizing is Pillow's: the filter is widened when the picture shrinks (antialiasing). Bilinear values differ from
-    /// Pillow's by at most 1/255 before normalisation, bicubic ones by 3/255.
+    /// Resizing is Pillow's, bit for bit: the filter is widened when the picture shrinks (antialiasing).
     ///
     /// # Errors
     /// A configuration that [`validate`](Self::validate) refuses, an empty image, or a resize to more than
@@ -175,56 +174,12 @@ fn crop_offset(length: u32, crop: u32) -> i64 {
     (twice as f64 / 2.0).round_ties_even() as i64
 }
 
-/// A picture at another size, as Pillow resizes: the filter is widened when the picture shrinks (antialiasing).
-///
-/// # Errors
-/// [`VisionError::TooLarge`] for more than [`MAX_PIXELS`] pixels, [`VisionError::Option`] for no pixels.
-///
-/// ```
-/// use aff_vision::{ImageSize, Resample, Rgb, RgbImage, resize};
-///
-/// let image = RgbImage::from_pixel(4, 2, Rgb([7, 8, 9]));
-/// let resized = resize(&image, ImageSize::new(3, 6), Resample::Bilinear)?;
-/// assert_eq!((resized.width(), resized.height(), resized.get_pixel(5, 2).0), (6, 3, [7, 8, 9]));
-/// # Ok::<(), aff_vision::VisionError>(())
-/// ```
-pub fn resize(image: &RgbImage, to: ImageSize, filter: Resample) -> Result<RgbImage, VisionError> {
-    Ok(resized(image, to, filter)?.unwrap_or_else(|| image.clone()))
-}
-
-/// `None` where the size is right already: Pillow copies then.
-fn resized(image: &RgbImage, to: ImageSize, filter: Resample) -> Result<Option<RgbImage>, VisionError> {
-    if to == ImageSize::of(image) {
-        return Ok(None);
-    }
-    if to.area() > MAX_PIXELS {
-        return Err(too_large(to));
-    }
-    let filter = match filter {
-        Resample::Bilinear => fir::FilterType::Bilinear,
-        // Pillow's bicubic has the parameter -0.5, which makes it Catmull-Rom.
-        Resample::Bicubic => fir::FilterType::CatmullRom,
-    };
-    let failed = |error: &dyn std::fmt::Display| VisionError::Option {
-        name: "size",
-        found: format!("{to} (resizing failed: {error})"),
-        expected: "a size that fits into memory".to_owned(),
-    };
-    let from =
-        fir::images::ImageRef::new(image.width(), image.height(), image.as_raw(), fir::PixelType::U8x3)
-            .map_err(|error| failed(&error))?;
-    let mut out = fir::images::Image::new(to.width, to.height, fir::PixelType::U8x3);
-    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
-    fir::Resizer::new().resize(&from, &mut out, &options).map_err(|error| failed(&error))?;
-    Ok(RgbImage::from_raw(to.width, to.height, out.into_vec()))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::CropSize;
+    use crate::{CropSize, Resample};
 
     fn config(shortest: u32, longest: Option<u32>, divisor: u32) -> PreprocessorConfig {
         let size = ResizeTarget { shortest_edge: shortest, longest_edge: longest };
