@@ -18,6 +18,8 @@ enum Command {
     Convert(Convert),
     /// Write the configurations of the published models into models/
     Models(commands::models::Models),
+    /// Read damaged files for some minutes: neither may anything panic nor take more than its share of time and memory
+    Mutate(commands::mutate::Mutate),
     Overfit(commands::overfit::Overfit),
     Release(commands::release::Release),
     /// Run the tests of the crate with unsafe code under AddressSanitizer (needs a nightly compiler)
@@ -29,6 +31,7 @@ fn main() -> Result<()> {
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),
         Command::Models(models) => models.run(),
+        Command::Mutate(mutate) => mutate.run(),
         Command::Overfit(overfit) => overfit.run(),
         Command::Release(release) => release.run(),
         Command::Sanitize(sanitize) => sanitize.run(),

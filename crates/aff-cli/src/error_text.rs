@@ -2,6 +2,7 @@
 
 use autofocusformer::Error as PipelineError;
 use autofocusformer::vision::VisionError;
+use autofocusformer::weights::WeightsError;
 
 /// An error with its causes, each told once, and what to do about it on the command line.
 pub fn error_text(error: &anyhow::Error) -> String {
@@ -30,13 +31,22 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(PipelineError::WrongArchitecture { expected, .. }) = cause.downcast_ref() {
         return Some(format!("give --model the folder of a {expected}"));
     }
-    None
+    let weights = match cause.downcast_ref() {
+        Some(PipelineError::Weights(error)) => error,
+        _ => cause.downcast_ref()?,
+    };
+    let hint = match weights {
+        WeightsError::NoConfiguration { .. } => "give it with --preset NAME or --config FILE.yaml",
+        WeightsError::AlreadyConverted { .. } => "--force replaces it",
+        WeightsError::NotAModel { .. } => "`aff convert` makes a model folder of a checkpoint",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
-    use autofocusformer::weights::WeightsError;
 
     use super::*;
 
@@ -63,5 +73,8 @@ mod tests {
             error_text(&error.into()),
             "m: the model is a classifier, not a segmenter; give --model the folder of a segmenter"
         );
+        let error =
+            PipelineError::Weights(WeightsError::AlreadyConverted { path: "m".into(), file: "config.json" });
+        assert_eq!(error_text(&error.into()), "m: already holds config.json; --force replaces it");
     }
 }

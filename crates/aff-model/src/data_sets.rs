@@ -41,21 +41,6 @@ impl DataSet {
             Self::CityscapesInstances | Self::CocoInstances => (0..self.labels().len()).collect(),
         }
     }
-
-    /// The data set that detectron2 registers under a name such as `ade20k_sem_seg_val`.
-    pub fn of_detectron2(name: &str) -> Option<Self> {
-        if name.starts_with("ade20k_sem_seg") || name.starts_with("ade20k_panoptic") {
-            Some(Self::Ade20k)
-        } else if name.starts_with("cityscapes_fine_instance") {
-            Some(Self::CityscapesInstances)
-        } else if name.starts_with("cityscapes_fine") {
-            Some(Self::Cityscapes)
-        } else if name.starts_with("coco_2017") && !name.contains("panoptic") {
-            Some(Self::CocoInstances)
-        } else {
-            None
-        }
-    }
 }
 
 /// Classes of Cityscapes before the first thing.

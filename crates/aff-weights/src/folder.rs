@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use serde::Deserialize;
 
+use crate::error::brief;
 use crate::tensor_file::{TensorFile, write_file, write_tensor_file};
 use crate::{KeyReport, TensorOptions, TensorShapes, WeightsError, expected_tensors};
 
@@ -16,6 +17,8 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// Longest configuration in bytes; that of 21,841 classes has two million.
+const LARGEST_CONFIG: u64 = 16 << 20;
 
 /// A folder with a configuration and weights.
 #[derive(Debug, Clone)]
@@ -53,15 +56,15 @@ impl ModelFolder {
         }
         if !path.is_dir() {
             let problem = if path.exists() {
-                "is a file; expected a model folder (make one of a checkpoint with `aff convert`)"
+                "is a file; expected a model folder"
             } else {
-                "there is no such folder; expected a model folder (make one of a checkpoint with `aff convert`)"
+                "there is no such folder; expected a model folder"
             };
             return Err(WeightsError::NotAModel { path, problem: problem.to_owned() });
         }
         let file = path.join(CONFIG);
         if !file.is_file() {
-            let problem = format!("has no {CONFIG}; expected a model folder (make one with `aff convert`)");
+            let problem = format!("has no {CONFIG}; expected a model folder");
             return Err(WeightsError::NotAModel { path, problem });
         }
         let config = ModelConfig::from_json(&read(&file)?)
@@ -95,22 +98,32 @@ impl ModelFolder {
         self.preprocessor.as_ref()
     }
 
-    /// Loads all tensors.
+    /// Loads all tensors, as `dtype`.
     ///
     /// # Errors
-    /// If a file cannot be read, is damaged, or two shards have a tensor of the same name.
+    /// If a file cannot be read, is damaged, holds numbers that are no weights (integers, 8-bit floats), or two shards have a tensor of
+    /// the same name.
     pub fn tensors(&self, dtype: DType, device: &Device) -> Result<BTreeMap<String, Tensor>, WeightsError> {
         let mut tensors = BTreeMap::new();
         for shard in &self.shards {
             let mut file = TensorFile::open(shard)?;
             for name in file.names() {
-                let tensor = file.read(&name, device)?;
-                let tensor = if tensor.dtype().is_float() { tensor.to_dtype(dtype)? } else { tensor };
-                if tensors.insert(name.clone(), tensor).is_some() {
-                    let problem = format!("tensor {name} is in another shard as well");
+                let found = file.dtype(&name)?;
+                if !is_weight(found) {
+                    let name = brief(&name);
+                    let problem =
+                        format!("tensor {name} has the type {found:?}; expected F16, BF16, F32 or F64");
                     return Err(WeightsError::Safetensors { path: shard.clone(), problem });
                 }
             }
+            file.read_all(device, |name, tensor| {
+                if tensors.contains_key(&name) {
+                    let problem = format!("tensor {} is in another shard as well", brief(&name));
+                    return Err(WeightsError::Safetensors { path: shard.clone(), problem });
+                }
+                tensors.insert(name, tensor.to_dtype(dtype)?);
+                Ok(())
+            })?;
         }
         Ok(tensors)
     }
@@ -176,8 +189,13 @@ pub fn checked_var_builder<M>(
     Ok(VarBuilder::from_tensors(tensors.into_iter().collect(), options.dtype, &options.device))
 }
 
+/// Whether a network computes with numbers of this type. Eight bits and less need scales beside them, which nothing here knows.
+fn is_weight(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+}
+
 fn read(path: &Path) -> Result<String, WeightsError> {
-    std::fs::read_to_string(path).map_err(WeightsError::io(path, "read it"))
+    Ok(aff_files::read_to_string(path, LARGEST_CONFIG)?)
 }
 
 /// The files with the weights of a folder.
@@ -192,7 +210,8 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
         return Err(WeightsError::NotAModel { path: folder.to_path_buf(), problem });
     }
     let parsed: ShardIndex = serde_json::from_str(&read(&index)?).map_err(|error| {
-        WeightsError::NotAModel { path: index.clone(), problem: format!("not an index of shards: {error}") }
+        let problem = format!("not an index of shards: {}", brief(&error.to_string()));
+        WeightsError::NotAModel { path: index.clone(), problem }
     })?;
     let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
     let shard = |name: String| {
@@ -202,7 +221,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
         if plain && path.is_file() {
             return Ok(path);
         }
-        let problem = format!("names the shard {name:?}, which is not a file in its folder");
+        let problem = format!("names the shard {:?}, which is not a file in its folder", brief(&name));
         Err(WeightsError::NotAModel { path: index.clone(), problem })
     };
     names.into_iter().map(shard).collect()

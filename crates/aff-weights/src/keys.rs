@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::error::brief;
+
 /// Names and shapes of tensors.
 pub type TensorShapes = BTreeMap<String, Vec<usize>>;
 
-/// Lines of a report before it says how many more there are.
+/// Lines of a report, and their bytes, before it says how many more there are.
 const MOST_LINES: usize = 40;
-/// Names that are compared for the nearest one.
-const MOST_CANDIDATES: usize = 4096;
+const MOST_TEXT: usize = 1800;
+/// Names that are compared for the nearest one, and the longest of them in bytes.
+const MOST_CANDIDATES: usize = 1024;
+const LONGEST_CANDIDATE: usize = 200;
 
 /// Every difference between the tensors of a file and those of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyReport {
-    /// Tensors that the network needs and the file lacks, each with the nearest of the left-over names.
+    /// Tensors that the network needs and the file lacks, the first of them with the nearest of the left-over names.
     pub missing: Vec<(String, Option<String>)>,
-    /// Tensors of the file that the network does not know, each with the nearest of the missing names.
+    /// Tensors of the file that the network does not know, the first of them with the nearest of the missing names.
     pub unexpected: Vec<(String, Option<String>)>,
     /// Tensors of another shape: name, expected, found.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
@@ -28,8 +32,11 @@ impl KeyReport {
         let missing: Vec<&String> = expected.keys().filter(|name| !found.contains_key(*name)).collect();
         let unexpected: Vec<&String> = found.keys().filter(|name| !expected.contains_key(*name)).collect();
         let with_nearest = |names: &[&String], others: &[&String]| {
-            let near = |name: &&String| ((*name).clone(), nearest(name, others).cloned());
-            names.iter().map(near).collect()
+            let near = |(at, name): (usize, &&String)| {
+                let nearest = if at < MOST_LINES { nearest(name, others).cloned() } else { None };
+                ((*name).clone(), nearest)
+            };
+            names.iter().enumerate().map(near).collect()
         };
         let mismatched = expected.iter().filter_map(|(name, shape)| {
             let other = found.get(name)?;
@@ -57,46 +64,46 @@ impl fmt::Display for KeyReport {
             self.unexpected.len(),
             self.mismatched.len()
         )?;
-        let mut lines = Vec::new();
-        for (name, expected, found) in &self.mismatched {
-            lines.push(format!("shape      {name}: expected {expected:?}, found {found:?}"));
-        }
-        for (kind, names) in [("missing   ", &self.missing), ("unexpected", &self.unexpected)] {
-            for (name, nearest) in names {
-                let hint = nearest.as_ref().map_or(String::new(), |nearest| format!(" (nearest: {nearest})"));
-                lines.push(format!("{kind} {name}{hint}"));
+        let shapes = self.mismatched.iter().map(|(name, expected, found)| {
+            let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+            format!("shape      {}: expected {}, found {}", brief(name), brief(&expected), brief(&found))
+        });
+        let names = [("missing   ", &self.missing), ("unexpected", &self.unexpected)];
+        let names = names.into_iter().flat_map(|(kind, names)| {
+            names.iter().map(move |(name, nearest)| {
+                let hint = nearest
+                    .as_ref()
+                    .map_or(String::new(), |nearest| format!(" (nearest: {})", brief(nearest)));
+                format!("{kind} {}{hint}", brief(name))
+            })
+        });
+        let mut text = String::new();
+        let mut written = 0;
+        for line in shapes.chain(names).take(MOST_LINES) {
+            if text.len() + line.len() > MOST_TEXT {
+                break;
             }
+            text += &format!("\n  {line}");
+            written += 1;
         }
-        for line in lines.iter().take(MOST_LINES) {
-            write!(f, "\n  {line}")?;
+        f.write_str(&text)?;
+        match self.mismatched.len() + self.missing.len() + self.unexpected.len() - written {
+            0 => Ok(()),
+            more => write!(f, "\n  ... and {more} more"),
         }
-        if lines.len() > MOST_LINES {
-            write!(f, "\n  ... and {} more", lines.len() - MOST_LINES)?;
-        }
-        Ok(())
     }
 }
 
 /// The name with the fewest edits to it, if they are fewer than half its length.
 fn nearest<'a>(name: &str, others: &[&'a String]) -> Option<&'a String> {
-    let distances = others.iter().take(MOST_CANDIDATES).map(|other| (edit_distance(name, other), *other));
-    let (distance, nearest) = distances.min()?;
-    (distance * 2 < name.len()).then_some(nearest)
-}
-
-/// Insertions, deletions and replacements of bytes between two names.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
+    if name.len() > LONGEST_CANDIDATE {
+        return None;
     }
-    row[b.len()]
+    // As many edits as the lengths differ by are needed at least.
+    let is_near = |other: &&&String| other.len().abs_diff(name.len()) * 2 < name.len();
+    let near = others.iter().take(MOST_CANDIDATES).filter(is_near);
+    let (distance, nearest) = near.map(|other| (strsim::levenshtein(name, other), *other)).min()?;
+    (distance * 2 < name.len()).then_some(nearest)
 }
 
 #[cfg(test)]
@@ -122,12 +129,5 @@ mod tests {
              unexpected stray"
         );
         assert!(KeyReport::compare(&expected, &expected).is_empty());
-    }
-
-    #[test]
-    fn edit_distances() {
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("same", "same"), 0);
     }
 }

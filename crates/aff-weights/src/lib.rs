@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+mod checksum;
 pub mod convert;
 #[cfg(feature = "hub")]
 mod download;

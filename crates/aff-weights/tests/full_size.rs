@@ -12,6 +12,9 @@ use aff_weights::{
 use candle_core::{DType, Device, Tensor};
 use peak_alloc::PeakAlloc;
 
+mod common;
+use common::write_torch;
+
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 /// Tests take turns, so that each measures its own memory.
@@ -75,84 +78,6 @@ fn checkpoints_of_every_key_list_load_strictly() {
             .checked_var_builder(DType::F32, &Device::Cpu, |vb| Network::new(&config, &vb))
             .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
-}
-
-/// Writes tensors as `torch.save` does: a zip archive of stored entries and a pickle.
-fn write_torch(path: &Path, shapes: &BTreeMap<String, Vec<usize>>) {
-    let text = |out: &mut Vec<u8>, text: &str| {
-        out.push(b'X');
-        out.extend((text.len() as u32).to_le_bytes());
-        out.extend(text.as_bytes());
-    };
-    let number = |out: &mut Vec<u8>, number: usize| {
-        out.push(b'J');
-        out.extend((number as u32).to_le_bytes());
-    };
-    let mut pickle = b"\x80\x02}".to_vec();
-    text(&mut pickle, "model");
-    pickle.push(b'}');
-    let mut entries: Vec<(String, usize)> = Vec::new();
-    for (index, (name, shape)) in shapes.iter().enumerate() {
-        let count: usize = shape.iter().product();
-        text(&mut pickle, name);
-        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        text(&mut pickle, "storage");
-        pickle.extend(b"ctorch\nFloatStorage\n");
-        text(&mut pickle, &index.to_string());
-        text(&mut pickle, "cpu");
-        number(&mut pickle, count);
-        pickle.extend(b"tQK\x00(");
-        shape.iter().for_each(|&size| number(&mut pickle, size));
-        pickle.extend(b"t(");
-        let mut stride = count;
-        for &size in shape {
-            stride /= size.max(1);
-            number(&mut pickle, stride);
-        }
-        pickle.extend(b"t\x89ccollections\nOrderedDict\n)RtRs");
-        entries.push((format!("archive/data/{index}"), count * 4));
-    }
-    pickle.extend(b"s.");
-
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
-    let mut directory = Vec::new();
-    let mut offset = 0_usize;
-    let mut write = |name: &str, content: &[u8]| {
-        use std::io::Write;
-        let (size, crc) = ((content.len() as u32).to_le_bytes(), [0; 4]);
-        let head = [
-            &[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
-            &crc,
-            &size,
-            &size,
-            &(name.len() as u16).to_le_bytes(),
-            &[0, 0],
-        ]
-        .concat();
-        file.write_all(&[b"PK\x03\x04", &head[..], name.as_bytes(), content].concat()).unwrap();
-        directory.extend(
-            [b"PK\x01\x02\x14\x00", &head[..], &[0; 10], &(offset as u32).to_le_bytes(), name.as_bytes()]
-                .concat(),
-        );
-        offset += 4 + head.len() + name.len() + content.len();
-    };
-    write("archive/data.pkl", &pickle);
-    for (name, length) in &entries {
-        write(name, &vec![0; *length]);
-    }
-    let count = ((entries.len() + 1) as u16).to_le_bytes();
-    let end = [
-        b"PK\x05\x06\0\0\0\0",
-        &count[..],
-        &count,
-        &(directory.len() as u32).to_le_bytes(),
-        &(offset as u32).to_le_bytes(),
-        &[0, 0],
-    ]
-    .concat();
-    use std::io::Write;
-    file.write_all(&[directory, end].concat()).unwrap();
-    file.flush().unwrap();
 }
 
 #[test]

@@ -4,9 +4,16 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use aff_weights::{Checkpoint, CheckpointError, ModelFolder};
-use candle_core::{DType, Device};
+use aff_model::Network;
+use aff_weights::{
+    Checkpoint, CheckpointError, ConfigSource, ConvertOptions, KeyReport, ModelFolder, Overwrite,
+    TensorShapes, convert, read_tensor_file, write_tensor_file,
+};
+use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
+
+mod common;
+use common::{fixture, pickle_text, torch_archive, write_torch_of};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -36,31 +43,38 @@ fn valid_seeds_are_read_with_all_their_layouts() {
 #[test]
 fn hostile_seeds_are_refused_for_what_they_are() {
     for (name, part) in [
-        ("compressed.pth", "compress"),
-        ("short_storage.pth", "storage"),
-        ("twice.pth", "two entries are named"),
-        ("overlap.pth", "overlap"),
-        ("stride_outside.pth", "storage"),
-        ("long_string.pkl", "ends"),
-        ("deep.pkl", ""),
-        ("memo_bomb.pkl", ""),
+        ("compressed.pth", "is compressed or encrypted"),
+        ("short_storage.pth", "in a storage of"),
+        ("twice.pth", "two entries are named alike"),
+        ("overlap.pth", "entries overlap"),
+        ("stride_outside.pth", "in a storage of"),
+        ("long_string.pkl", "ends where 1152921504606846976 more bytes were announced"),
+        ("deep.pkl", "nest more than 1000 deep"),
+        ("memo_bomb.pkl", "expected a dictionary with an entry `model`"),
     ] {
         let error = read(&seed(name)).unwrap_err().to_string();
         assert!(error.contains(part), "{name}: {error}");
     }
 }
 
+/// What would be called is but a name in a message.
 #[test]
-fn nothing_is_executed() {
+fn calls_are_data() {
     for name in ["calls_system.pkl", "calls_system.pth"] {
-        // What is no tensor is no weight: the call is data that nobody needs, or an error.
-        if let Ok(checkpoint) = read(&seed(name)) {
-            assert!(!checkpoint.tensors.contains_key("x"), "{name}");
-        }
-        assert!(!Path::new("aff-was-here").exists() && !root().join("aff-was-here").exists());
+        let error = read(&seed(name)).unwrap_err().to_string();
+        let expected = "tensor `x`: is a call of posix.system; expected a dense tensor";
+        assert!(error.contains(expected), "{name}: {error}");
     }
-    // A name that leads elsewhere is but a name: nothing is unpacked.
-    assert!(read(&seed("traversal.pth")).is_ok());
+}
+
+/// Nothing is unpacked: an entry that leads elsewhere is but a name.
+#[test]
+fn names_of_entries_lead_nowhere() {
+    let (outside, valid) = (read(&seed("traversal.pth")).unwrap(), read(&seed("valid.pth")).unwrap());
+    assert!(!outside.tensors.is_empty());
+    for (name, tensor) in &outside.tensors {
+        assert_eq!(valid.tensors.get(name), Some(tensor), "{name}");
+    }
 }
 
 #[test]
@@ -118,4 +132,211 @@ fn damaged_model_folders_are_errors() {
             }
         }
     }
+}
+
+/// A folder with the given weights and a configuration that is read.
+fn folder_with(weights: &[u8]) -> tempfile::TempDir {
+    let valid = std::fs::read(root().join("fuzz/seeds/model_folder/valid")).unwrap();
+    let length = usize::from(u16::from_le_bytes([valid[0], valid[1]]));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), &valid[2..2 + length]).unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
+    folder
+}
+
+fn safetensors(header: &str, bytes: usize) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; bytes]].concat()
+}
+
+#[test]
+fn numbers_that_are_no_weights_are_refused() {
+    for (dtype, size, shown) in
+        [("I64", 8, "I64"), ("U8", 1, "U8"), ("F8_E4M3", 1, "F8E4M3"), ("F8_E5M2", 1, "F8_E5M2")]
+    {
+        let header = format!(r#"{{"w":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{}]}}}}"#, 2 * size);
+        let folder = folder_with(&safetensors(&header, 2 * size));
+        let error = ModelFolder::open(folder.path()).unwrap().tensors(DType::F32, &Device::Cpu).unwrap_err();
+        assert!(error.to_string().contains(&format!("tensor w has the type {shown}")), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("whole_numbers.pth");
+    write_torch_of(
+        "LongStorage",
+        8,
+        &checkpoint,
+        &TensorShapes::from([("head.weight".to_owned(), vec![2, 4])]),
+    );
+    let error = convert(&ConvertOptions {
+        checkpoint,
+        backbone: None,
+        output: folder.path().join("model"),
+        config: ConfigSource::Preset("aff-mini".to_owned()),
+        overwrite: Overwrite::Refuse,
+        verify: false,
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("tensor head.weight has the type I64; expected F16"), "{error}");
+}
+
+/// What a bad disk or a careless script makes of a converted model.
+#[test]
+fn changed_weights_of_a_folder_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("model");
+    convert(&ConvertOptions {
+        checkpoint: fixture("classify-nano/checkpoint.pth"),
+        backbone: None,
+        output: output.clone(),
+        config: ConfigSource::Checkpoint,
+        overwrite: Overwrite::Refuse,
+        verify: false,
+    })
+    .unwrap();
+    let weights = output.join("model.safetensors");
+    let load = || ModelFolder::open(&output).unwrap().tensors(DType::F32, &Device::Cpu);
+    load().unwrap();
+
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&weights, &bytes).unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("not those that it was written with"), "{error}");
+    bytes[middle] ^= 4;
+    std::fs::write(&weights, &bytes).unwrap();
+
+    let mut tensors = read_tensor_file(&weights, &Device::Cpu).unwrap();
+    let norm = tensors.remove("norm.weight").unwrap();
+    tensors.insert("norm.wieght".to_owned(), norm);
+    write_tensor_file(&weights, &tensors).unwrap();
+    let opened = ModelFolder::open(&output).unwrap();
+    let config = opened.config();
+    let error = opened
+        .checked_var_builder(DType::F32, &Device::Cpu, |vb| Network::new(config, &vb))
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("1 missing, 1 unexpected") && error.contains("nearest: norm.wieght"), "{error}");
+}
+
+#[test]
+fn messages_quote_the_beginning_of_what_is_long() {
+    let long = "n".repeat(1 << 20);
+    let is_short = |error: String| assert!(error.len() <= 2048 + 256, "{} bytes", error.len());
+
+    let mut pickle = b"\x80\x02}".to_vec();
+    pickle_text(&mut pickle, "model");
+    pickle.extend(b"}");
+    pickle_text(&mut pickle, &long);
+    pickle.extend(b"c");
+    pickle.extend(format!("{long}\n{long}\n)R").as_bytes());
+    pickle.extend(b"ss.");
+    is_short(read(&pickle).unwrap_err().to_string());
+    is_short(read(&torch_archive(&pickle, &[])).unwrap_err().to_string());
+    is_short(read(format!("\u{80}").as_bytes()).unwrap_err().to_string());
+    for opcode in [&b"I"[..], b"F", b"g", b"p"] {
+        is_short(read(&[b"\x80\x02N", opcode, long.as_bytes(), b"\n"].concat()).unwrap_err().to_string());
+    }
+    let mut keys = b"\x80\x02}".to_vec();
+    for index in 0..20 {
+        pickle_text(&mut keys, &format!("{index}{long}"));
+        keys.extend(b"Ns");
+    }
+    keys.push(b'.');
+    is_short(read(&keys).unwrap_err().to_string());
+    let names: Vec<String> = (0..3).map(|index| format!("{index}{}", &long[..60_000])).collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    is_short(read(&torch_archive(b"\x80\x02}.", &entries)).unwrap_err().to_string());
+
+    let header = format!(r#"{{"{long}":{{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}}}"#);
+    for weights in
+        [safetensors(&header, 8), safetensors(&header, 7), safetensors(&format!(r#"{{"{long}":3}}"#), 0)]
+    {
+        let folder = folder_with(&weights);
+        is_short(
+            ModelFolder::open(folder.path())
+                .unwrap()
+                .tensors(DType::F32, &Device::Cpu)
+                .unwrap_err()
+                .to_string(),
+        );
+    }
+    let folder = folder_with(b"");
+    for (file, text) in [
+        ("config.json", format!(r#"{{"{long}":1}}"#)),
+        ("preprocessor_config.json", format!(r#"{{"{long}":1}}"#)),
+    ] {
+        let path = folder.path().join(file);
+        let before = std::fs::read(&path).ok();
+        std::fs::write(&path, text).unwrap();
+        is_short(ModelFolder::open(folder.path()).unwrap_err().to_string());
+        if let Some(before) = before {
+            std::fs::write(&path, before).unwrap();
+        }
+    }
+    std::fs::remove_file(folder.path().join("preprocessor_config.json")).unwrap();
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let index = format!(r#"{{"weight_map":{{"w":"{long}"}}}}"#);
+    std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+    is_short(ModelFolder::open(folder.path()).unwrap_err().to_string());
+
+    let shapes = |start: &str| -> TensorShapes {
+        (0..2000).map(|index| (format!("{start}{index}{}", &long[..5000]), vec![1])).collect()
+    };
+    is_short(KeyReport::compare(&shapes("a"), &shapes("b")).to_string());
+}
+
+#[test]
+fn deep_configurations_are_errors() {
+    let folder = folder_with(&safetensors("{}", 0));
+    let config = folder.path().join("config.json");
+    let valid = std::fs::read(&config).unwrap();
+    for deep in ["[".repeat(1 << 20), "{\"a\":".repeat(1 << 18)] {
+        std::fs::write(&config, &deep).unwrap();
+        assert!(ModelFolder::open(folder.path()).unwrap_err().to_string().contains("config.json"));
+        std::fs::write(&config, &valid).unwrap();
+        std::fs::write(folder.path().join("preprocessor_config.json"), &deep).unwrap();
+        let error = ModelFolder::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("preprocessor_config.json"), "{error}");
+        std::fs::remove_file(folder.path().join("preprocessor_config.json")).unwrap();
+        let weights = safetensors(&deep, 0);
+        std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
+        let read = ModelFolder::open(folder.path()).unwrap().tensors(DType::F32, &Device::Cpu);
+        assert!(read.unwrap_err().to_string().contains("not that of a safetensors file"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_are_no_checkpoints_and_no_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Checkpoint::read(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert!(error.contains("expected a file"), "{error}");
+    let error = Checkpoint::read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("it is a folder"), "{error}");
+    let error = read_tensor_file(Path::new("/dev/zero"), &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("expected a file"), "{error}");
+    let whole = folder_with(&safetensors("{}", 0));
+    std::fs::remove_file(whole.path().join("config.json")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", whole.path().join("config.json")).unwrap();
+    assert!(ModelFolder::open(whole.path()).is_err());
+}
+
+#[test]
+fn tensors_of_several_shards_are_put_together_once() {
+    let folder = folder_with(b"");
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let tensor = |value: f32| Tensor::new(&[value], &Device::Cpu).unwrap();
+    let write = |file: &str, name: &str, value: f32| {
+        write_tensor_file(&folder.path().join(file), &[(name.to_owned(), tensor(value))].into()).unwrap();
+    };
+    write("one.safetensors", "a", 1.0);
+    write("two.safetensors", "b", 2.0);
+    let index = r#"{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#;
+    std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+    let tensors = || ModelFolder::open(folder.path()).unwrap().tensors(DType::F32, &Device::Cpu);
+    assert_eq!(tensors().unwrap()["b"].to_vec1::<f32>().unwrap(), [2.0]);
+    write("two.safetensors", "a", 2.0);
+    let error = tensors().unwrap_err().to_string();
+    assert!(error.contains("tensor a is in another shard"), "{error}");
 }

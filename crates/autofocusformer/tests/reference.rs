@@ -1,9 +1,9 @@
 //! The whole network against the published implementation, from the original checkpoint files.
 //!
-//! `fixtures/classify-nano` and `fixtures/segment-nano` hold small random models and what the reference made of a random
-//! input in float32. Positions must be equal; features, logits and masks within 1e-4, some hundred units in the last
-//! place after tens of layers; gradients within 1e-3 of their tensor's norm, as they sum over thousands of tokens in
-//! another order.
+//! `fixtures/classify-nano`, `fixtures/segment-nano` and `fixtures/segment-ragged` hold small random models and what the
+//! reference made of a random input in float32. Positions must be equal; features, logits and masks within 1e-4, some
+//! hundred units in the last place after tens of layers; gradients within 1e-3 of their tensor's norm, as they sum over
+//! thousands of tokens in another order.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -89,6 +89,14 @@ fn segmenter_outputs() {
 fn segmenter_outputs_from_the_detectron2_pickle() {
     let folder = converted("segment-nano/model_final.pkl", segment_nano());
     assert_features("segment-nano", &folder.path().join("model"), 2 + 4 * 2);
+}
+
+/// A constant Shepard power, and clusters that do not divide the tokens: the slots that the last one leaves empty matter.
+#[test]
+fn segmenter_outputs_at_a_ragged_size() {
+    let config = ConfigSource::Yaml(fixture("segment-ragged/model.yaml"));
+    let folder = converted("segment-ragged/model_final.pth", config);
+    assert_features("segment-ragged", &folder.path().join("model"), 2 + 4 * 2);
 }
 
 #[test]

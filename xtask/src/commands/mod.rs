@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod models;
+pub(crate) mod mutate;
 pub(crate) mod overfit;
 pub(crate) mod release;
 pub(crate) mod sanitize;

@@ -1,17 +1,19 @@
 //! Reading of reference checkpoints (section 12 of the method): torch archives and detectron2 pickles.
 //!
 //! A checkpoint is hostile until shown otherwise: nothing in it is executed, sizes are bounded by the file, and a tensor
-//! that reaches outside its storage is refused.
+//! that reaches outside its storage is refused. Its tensors take at most twice the bytes of the file, and reading it at most 160
+//! bytes for each byte of a pickle, up to 256 MiB.
 
 mod archive;
+mod legacy;
 mod numpy;
 mod pickle;
 mod python;
+mod state;
 mod tensor;
 mod torch;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -20,18 +22,24 @@ use sha2::{Digest, Sha256};
 pub use pickle::PickleError;
 pub use tensor::{CheckpointTensor, ElementType};
 
-use archive::Archive;
+use archive::{Archive, ArchiveStorages, archive_error};
 use pickle::{Id, Pickle};
+use tensor::Budget;
+use torch::NoStorages;
+
+use crate::WeightsError;
+use crate::checksum::hex;
+use crate::error::brief;
 
 /// A pickle on its own, without an archive, is read whole; a larger one is no published checkpoint.
 const LARGEST_PICKLE: u64 = 8 << 30;
+/// Longest pickle of an archive, which holds no tensors; published ones have a few hundred kilobytes, with an optimiser a few
+/// megabytes.
+const LARGEST_ARCHIVE_PICKLE: u64 = 64 << 20;
 /// Start of a zip archive.
 const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 /// Start of a pickle of protocol 2 or later.
 const PICKLE_MAGIC: u8 = 0x80;
-/// What the first pickle of a torch file from before 1.6 holds.
-const LEGACY_TORCH_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-
 /// What a reference checkpoint holds.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
@@ -47,10 +55,11 @@ pub struct Checkpoint {
 
 /// How a checkpoint was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CheckpointFormat {
     /// `torch.save` since 1.6: a zip archive.
     Torch,
-    /// detectron2's model zoo: a pickle of numpy arrays.
+    /// detectron2's model zoo: a pickle of numpy arrays, or of torch tensors.
     Detectron2,
 }
 
@@ -58,7 +67,7 @@ pub enum CheckpointFormat {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The file cannot be opened or read.
+    /// The file cannot be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The file is something else.
@@ -90,13 +99,10 @@ impl Checkpoint {
     /// is not read.
     ///
     /// # Errors
-    /// [`CheckpointError`] says what is wrong with the file.
-    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(CheckpointError::NotACheckpoint("a folder".to_owned()));
-        }
-        Self::read_from(file)
+    /// [`WeightsError::File`] if it is no regular file or cannot be opened, [`WeightsError::Checkpoint`] says what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        Self::read_from(aff_files::open_regular(path)?)
+            .map_err(|source| WeightsError::Checkpoint { path: path.to_path_buf(), source })
     }
 
     /// As [`Self::read`], from anything that can be read at any place.
@@ -124,40 +130,63 @@ impl Checkpoint {
                 first_bytes(&start)
             )));
         }
-        if start.windows(LEGACY_TORCH_MAGIC.len()).any(|window| window == LEGACY_TORCH_MAGIC) {
+        if legacy::is_legacy(&start) {
             let problem = "a torch file from before 1.6 (load it with torch and save it again)";
             return Err(CheckpointError::NotACheckpoint(problem.to_owned()));
         }
-        let rest = file.stream_position()?;
-        if file.seek(SeekFrom::End(0))? > LARGEST_PICKLE {
-            return Err(CheckpointError::NotACheckpoint(format!(
-                "a pickle of more than {LARGEST_PICKLE} bytes"
-            )));
+        let length = file.seek(SeekFrom::End(0))?;
+        if length > LARGEST_PICKLE {
+            return Err(CheckpointError::NotACheckpoint(format!("a pickle of {length} bytes")));
         }
-        file.seek(SeekFrom::Start(rest))?;
-        let mut bytes = start;
-        file.read_to_end(&mut bytes)?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        file.take(length).read_to_end(&mut bytes)?;
         let pickle = Pickle::parse(&bytes)?;
-        let tensors = numpy::tensors(&pickle, model(&pickle)?)?;
+        let tensors = state::tensors(&pickle, model(&pickle)?, &mut NoStorages, Budget::of_file(length))?;
         Ok(Self { format: CheckpointFormat::Detectron2, tensors, config: None, sha256 })
     }
 }
 
-fn read_torch(file: impl Read + Seek, sha256: String) -> Result<Checkpoint, CheckpointError> {
+fn read_torch(mut file: impl Read + Seek, sha256: String) -> Result<Checkpoint, CheckpointError> {
+    let budget = Budget::of_file(file.seek(SeekFrom::End(0))?);
     let mut archive = Archive::open(file)?;
-    let root = torch::root_folder(&archive)?;
-    let bytes = torch::read_pickle(&mut archive, &root)?;
+    let root = archive.root_folder()?;
+    let bytes = archive_pickle(&mut archive, &root)?;
     let pickle = Pickle::parse(&bytes)?;
-    let tensors = torch::tensors(&pickle, model(&pickle)?, &mut archive, &root)?;
+    let mut storages = ArchiveStorages { archive: &mut archive, root: &root };
+    let tensors = state::tensors(&pickle, model(&pickle)?, &mut storages, budget)?;
     let config = pickle.get(pickle.root(), "config").map(|config| python::to_json(&pickle, config));
+    let config = config
+        .transpose()
+        .map_err(|problem| CheckpointError::Structure(format!("its entry `config` {problem}")))?;
     Ok(Checkpoint { format: CheckpointFormat::Torch, tensors, config, sha256 })
+}
+
+/// The pickle that describes an archive's checkpoint.
+fn archive_pickle<R: Read + Seek>(archive: &mut Archive<R>, root: &str) -> Result<Vec<u8>, CheckpointError> {
+    let byte_order = format!("{root}/byteorder");
+    if let Some(length) = archive.length(&byte_order) {
+        let order = archive.read(&byte_order, 0, length.min(16))?;
+        if order.trim_ascii() != b"little" {
+            return Err(archive_error(
+                "it was written on a big-endian machine; load it there and save it again",
+            ));
+        }
+    }
+    let name = format!("{root}/data.pkl");
+    let length = archive.length(&name).unwrap_or(0);
+    if length > LARGEST_ARCHIVE_PICKLE {
+        return Err(archive_error(format!("its pickle has {length} bytes")));
+    }
+    archive.read(&name, 0, length)
 }
 
 /// The dictionary of the model's tensors.
 fn model(pickle: &Pickle<'_>) -> Result<Id, CheckpointError> {
     let keys = || {
         let entries = pickle.entries(pickle.root()).unwrap_or(&[]);
-        let names: Vec<_> = entries.iter().filter_map(|&(key, _)| pickle.str(key)).take(8).collect();
+        let names: Vec<_> =
+            entries.iter().filter_map(|&(key, _)| pickle.str(key)).map(brief).take(8).collect();
         names.join(", ")
     };
     let Some(model) = pickle.get(pickle.root(), "model") else {
@@ -180,7 +209,7 @@ fn sha256(file: &mut impl Read) -> Result<String, CheckpointError> {
         }
         hasher.update(&buffer[..length]);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
 }
 
 fn first_bytes(bytes: &[u8]) -> String {

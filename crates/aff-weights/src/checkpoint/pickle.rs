@@ -5,42 +5,48 @@
 //! Nothing is executed, imported or looked up.
 //!
 //! Nodes live in one vector and name each other by index, so that shared and cyclic values need no care, nothing recurses
-//! (on parsing or on drop), and memory stays proportional to the input: every instruction makes at most one node and
-//! moves each stack entry into a container at most once.
+//! (on parsing or on drop), and memory stays proportional to the input: texts and bytes are borrowed from it, every
+//! instruction makes at most three nodes of 32 bytes and moves each stack entry into a container at most once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ops::Range;
+
+use crate::error::brief;
+
+/// Values of a pickle in all; a published checkpoint with its optimiser has some ten thousand.
+const MOST_VALUES: usize = 1 << 20;
+/// Open marks; those of checkpoints nest a few deep.
+const DEEPEST: usize = 1000;
 
 /// Index of a node in its [`Pickle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Id(u32);
 
 /// A value of the pickle.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+#[derive(Debug, PartialEq)]
+pub(super) enum Node<'a> {
     None,
     Bool(bool),
     Int(i64),
     /// An integer beyond 64 bits; its value never matters here.
     BigInt,
     Float(f64),
-    Str(String),
-    /// Bytes, as a range of the input.
-    Bytes(Range<usize>),
+    Str(&'a str),
+    Bytes(&'a [u8]),
     List(Vec<Id>),
     Tuple(Vec<Id>),
     Set(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// A class or function by its module and name.
-    Global(String, String),
+    /// A class or function: the texts that are its module and name.
+    Global(Id, Id),
     /// A reference to something outside the pickle: a tensor's storage.
     Persistent(Id),
-    /// What a call would have returned.
-    Object(Object),
+    /// What a call would have returned; boxed, since most nodes are smaller.
+    Object(Box<Object>),
 }
 
 /// A call that was not made, and what would have been done to its result.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Object {
     pub(super) callable: Id,
     pub(super) arguments: Id,
@@ -52,9 +58,10 @@ pub(super) struct Object {
 /// A parsed pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
-    input: &'a [u8],
-    nodes: Vec<Node>,
+    nodes: Vec<Node<'a>>,
     root: Id,
+    /// Bytes of the input up to its end.
+    length: usize,
 }
 
 /// Why a pickle could not be parsed.
@@ -68,25 +75,39 @@ pub struct PickleError {
 }
 
 impl<'a> Pickle<'a> {
+    /// Parses the pickle that `input` starts with.
     pub(super) fn parse(input: &'a [u8]) -> Result<Self, PickleError> {
         Machine::new(input).run()
+    }
+
+    /// Bytes of the input that the pickle takes.
+    pub(super) fn length(&self) -> usize {
+        self.length
     }
 
     pub(super) fn root(&self) -> Id {
         self.root
     }
 
-    pub(super) fn node(&self, id: Id) -> &Node {
+    pub(super) fn node(&self, id: Id) -> &Node<'a> {
         &self.nodes[id.0 as usize]
     }
 
-    pub(super) fn bytes(&self, range: &Range<usize>) -> &'a [u8] {
-        &self.input[range.clone()]
-    }
-
-    pub(super) fn str(&self, id: Id) -> Option<&str> {
+    pub(super) fn str(&self, id: Id) -> Option<&'a str> {
         match self.node(id) {
             Node::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Bytes as such, or as `_codecs.encode(text, "latin1")`, which is how protocol 2 writes them.
+    pub(super) fn bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
+        match self.node(id) {
+            Node::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+            Node::Object(object) if self.callable(object)? == ("_codecs", "encode") => {
+                let text = self.str(*self.sequence(object.arguments)?.first()?)?;
+                text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<_>>().map(Cow::Owned)
+            }
             _ => None,
         }
     }
@@ -120,10 +141,34 @@ impl<'a> Pickle<'a> {
     }
 
     /// Module and name of the callable of an object.
-    pub(super) fn callable(&self, object: &Object) -> Option<(&str, &str)> {
-        match self.node(object.callable) {
-            Node::Global(module, name) => Some((module, name)),
+    pub(super) fn callable(&self, object: &Object) -> Option<(&'a str, &'a str)> {
+        self.global(object.callable)
+    }
+
+    /// Module and name of a class or function.
+    pub(super) fn global(&self, id: Id) -> Option<(&'a str, &'a str)> {
+        match *self.node(id) {
+            Node::Global(module, name) => self.str(module).zip(self.str(name)),
             _ => None,
+        }
+    }
+
+    /// What a value is, for a message.
+    pub(super) fn describe(&self, id: Id) -> String {
+        match self.node(id) {
+            Node::None => "nothing".to_owned(),
+            Node::Bool(_) => "a truth value".to_owned(),
+            Node::Int(_) | Node::BigInt | Node::Float(_) => "a number".to_owned(),
+            Node::Str(_) => "a text".to_owned(),
+            Node::Bytes(_) => "bytes".to_owned(),
+            Node::List(_) | Node::Tuple(_) | Node::Set(_) => "a sequence".to_owned(),
+            Node::Dict(_) => "a dictionary".to_owned(),
+            Node::Global(..) => "a class or function".to_owned(),
+            Node::Persistent(_) => "a storage".to_owned(),
+            Node::Object(object) => match self.callable(object) {
+                Some((module, name)) => format!("a call of {}.{}", brief(module), brief(name)),
+                None => "a call of something unnamed".to_owned(),
+            },
         }
     }
 }
@@ -131,7 +176,7 @@ impl<'a> Pickle<'a> {
 struct Machine<'a> {
     input: &'a [u8],
     at: usize,
-    nodes: Vec<Node>,
+    nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
     /// Heights of the stack at its open marks.
     marks: Vec<usize>,
@@ -148,9 +193,12 @@ impl<'a> Machine<'a> {
             let opcode = self.take(1)?[0];
             if opcode == b'.' {
                 let root = self.pop()?;
-                return Ok(Pickle { input: self.input, nodes: self.nodes, root });
+                return Ok(Pickle { nodes: self.nodes, root, length: self.at });
             }
             self.step(opcode)?;
+            if self.stack.len() > MOST_VALUES {
+                return Err(self.too_many());
+            }
         }
     }
 
@@ -158,10 +206,11 @@ impl<'a> Machine<'a> {
         match opcode {
             b'\x80' => self.protocol(),
             b'\x95' => self.take(8).map(|_| ()),
-            b'(' => {
+            b'(' if self.marks.len() < DEEPEST => {
                 self.marks.push(self.stack.len());
                 Ok(())
             }
+            b'(' => Err(self.error(format!("values nest more than {DEEPEST} deep"))),
             b'0' => self.pop().map(|_| ()),
             b'1' => self.pop_mark().map(|_| ()),
             b'2' => self.pop().map(|top| self.stack.extend([top, top])),
@@ -207,7 +256,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The decimal numbers of protocol 0.
-    fn decimal(&mut self, opcode: u8) -> Result<Node, PickleError> {
+    fn decimal(&mut self, opcode: u8) -> Result<Node<'a>, PickleError> {
         let line = self.line()?;
         let number = line.strip_suffix('L').unwrap_or(line);
         let node = match (opcode, line) {
@@ -216,13 +265,12 @@ impl<'a> Machine<'a> {
             (b'F', _) => line.parse().ok().map(Node::Float),
             _ => number.parse().ok().map(Node::Int),
         };
-        let line = line.to_owned();
-        node.ok_or_else(|| self.error(format!("{line:?} is not a number")))
+        node.ok_or_else(|| self.error(format!("{:?} is not a number", brief(line))))
     }
 
     fn text(&mut self, opcode: u8) -> Result<(), PickleError> {
         if opcode == b'V' {
-            let line = self.line()?.to_owned();
+            let line = self.line()?;
             return self.push(Node::Str(line));
         }
         let width = match opcode {
@@ -231,16 +279,13 @@ impl<'a> Machine<'a> {
             _ => 8,
         };
         let length = self.length(width)?;
-        let start = self.at;
         let bytes = self.take(length)?;
-        let node = match opcode {
-            b'C' | b'B' | b'\x8e' | b'\x96' => Node::Bytes(start..start + length),
-            // Python 2 strings have no encoding; names are ASCII.
-            b'U' | b'T' => Node::Str(String::from_utf8_lossy(bytes).into_owned()),
-            _ => match std::str::from_utf8(bytes) {
-                Ok(text) => Node::Str(text.to_owned()),
-                Err(_) => return Err(self.error("a text is not UTF-8")),
-            },
+        let node = match (opcode, std::str::from_utf8(bytes)) {
+            (b'C' | b'B' | b'\x8e' | b'\x96', _) => Node::Bytes(bytes),
+            (_, Ok(text)) => Node::Str(text),
+            // Python 2 strings are bytes.
+            (b'U' | b'T', Err(_)) => Node::Bytes(bytes),
+            (_, Err(_)) => return Err(self.error("a text is not UTF-8")),
         };
         self.push(node)
     }
@@ -282,7 +327,8 @@ impl<'a> Machine<'a> {
         let Some(&target) = self.stack.last() else { return Err(self.error("no container on the stack")) };
         let pairs = if matches!(opcode, b's' | b'u') { self.pairs(&values)? } else { Vec::new() };
         match (&mut self.nodes[target.0 as usize], opcode) {
-            (Node::Dict(items) | Node::Object(Object { items, .. }), b's' | b'u') => items.extend(pairs),
+            (Node::Dict(items), b's' | b'u') => items.extend(pairs),
+            (Node::Object(object), b's' | b'u') => object.items.extend(pairs),
             (Node::List(items), b'a' | b'e') | (Node::Set(items), b'\x90') => items.extend(values),
             // Appending to an object: a list's subclass, which never holds weights.
             (Node::Object(_), b'a' | b'e') => {}
@@ -304,8 +350,8 @@ impl<'a> Machine<'a> {
             b'r' | b'j' => u32::from_le_bytes(self.array()?),
             b'\x94' => self.memo.len() as u32,
             _ => {
-                let line = self.line()?.to_owned();
-                line.parse().map_err(|_| self.error(format!("{line:?} is no place of the memo")))?
+                let line = self.line()?;
+                line.parse().map_err(|_| self.error(format!("{:?} is no place of the memo", brief(line))))?
             }
         };
         if matches!(opcode, b'h' | b'j' | b'g') {
@@ -317,16 +363,19 @@ impl<'a> Machine<'a> {
         }
         let Some(&top) = self.stack.last() else { return Err(self.error("nothing to remember")) };
         self.memo.insert(index, top);
-        Ok(())
+        if self.memo.len() > MOST_VALUES { Err(self.too_many()) } else { Ok(()) }
     }
 
     fn call(&mut self, opcode: u8) -> Result<(), PickleError> {
         let node = match opcode {
-            b'c' => Node::Global(self.line()?.to_owned(), self.line()?.to_owned()),
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                Node::Global(self.add(Node::Str(module))?, self.add(Node::Str(name))?)
+            }
             b'\x93' => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (&self.nodes[module.0 as usize], &self.nodes[name.0 as usize]) {
-                    (Node::Str(module), Node::Str(name)) => Node::Global(module.clone(), name.clone()),
+                    (Node::Str(_), Node::Str(_)) => Node::Global(module, name),
                     _ => return Err(self.error("a class without a name")),
                 }
             }
@@ -344,17 +393,30 @@ impl<'a> Machine<'a> {
                     self.pop()?; // keyword arguments
                 }
                 let (arguments, callable) = (self.pop()?, self.pop()?);
-                Node::Object(Object { callable, arguments, state: None, items: Vec::new() })
+                Node::Object(Box::new(Object { callable, arguments, state: None, items: Vec::new() }))
             }
         };
         self.push(node)
     }
 
-    fn push(&mut self, node: Node) -> Result<(), PickleError> {
-        let Ok(index) = u32::try_from(self.nodes.len()) else { return Err(self.error("too many values")) };
-        self.nodes.push(node);
-        self.stack.push(Id(index));
+    fn push(&mut self, node: Node<'a>) -> Result<(), PickleError> {
+        let id = self.add(node)?;
+        self.stack.push(id);
         Ok(())
+    }
+
+    /// Makes a node that is not on the stack.
+    fn add(&mut self, node: Node<'a>) -> Result<Id, PickleError> {
+        let index = self.nodes.len();
+        if index >= MOST_VALUES {
+            return Err(self.too_many());
+        }
+        self.nodes.push(node);
+        Ok(Id(index as u32))
+    }
+
+    fn too_many(&self) -> PickleError {
+        self.error(format!("it has more than {MOST_VALUES} values; no published checkpoint has"))
     }
 
     fn pop(&mut self) -> Result<Id, PickleError> {
@@ -411,7 +473,7 @@ impl<'a> Machine<'a> {
 }
 
 /// An integer in two's complement, little-endian.
-fn long(bytes: &[u8]) -> Node {
+fn long(bytes: &[u8]) -> Node<'static> {
     if bytes.len() > 8 {
         return Node::BigInt;
     }

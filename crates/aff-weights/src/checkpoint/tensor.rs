@@ -3,8 +3,32 @@
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 
+/// Bytes of tensors for each byte of their file. Tensors may share a storage, as tied weights do, but many that share one must not
+/// fill the memory.
+const LARGEST_SHARE: u64 = 2;
+
+/// The bytes that the tensors of a file may still take.
+pub(super) struct Budget {
+    left: u64,
+}
+
+impl Budget {
+    /// The budget of a file of `length` bytes.
+    pub(super) fn of_file(length: u64) -> Self {
+        Self { left: length.saturating_mul(LARGEST_SHARE) }
+    }
+
+    pub(super) fn take(&mut self, bytes: u64) -> Result<(), String> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            format!("shares its storage with so many that all together take more than {LARGEST_SHARE} times the file")
+        })?;
+        Ok(())
+    }
+}
+
 /// Type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ElementType {
     /// 32-bit float.
     F32,

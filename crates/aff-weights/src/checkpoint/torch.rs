@@ -1,148 +1,172 @@
-//! Tensors of a torch archive: a pickle that names storages, and one entry for each storage.
+//! Tensors of torch in a pickle: views into storages, which lie in the entries of an archive or in the pickle itself.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Seek};
+use std::borrow::Cow;
 
-use super::archive::Archive;
+use super::legacy::SavedStorage;
 use super::pickle::{Id, Node, Object, Pickle};
-use super::tensor::reach;
+use super::tensor::{Budget, reach};
 use super::{CheckpointError, CheckpointTensor, ElementType};
+use crate::error::brief;
 
-/// Longest pickle of an archive; published ones have a few hundred kilobytes, with an optimiser a few megabytes.
-const LARGEST_PICKLE: u64 = 1 << 30;
+/// Where the storages are that a pickle names by a key.
+pub(super) trait Storages {
+    /// Bytes of a storage; `None` if there is none of that key.
+    fn length(&self, key: &str) -> Option<u64>;
 
-/// The folder that all entries of the archive lie in.
-pub(super) fn root_folder<R: Read + Seek>(archive: &Archive<R>) -> Result<String, CheckpointError> {
-    let mut roots = archive.names().filter_map(|name| name.strip_suffix("/data.pkl"));
-    match (roots.next(), roots.next()) {
-        (Some(root), None) => Ok(root.to_owned()),
-        (None, _) => Err(CheckpointError::Archive("there is no entry `data.pkl`".to_owned())),
-        _ => Err(CheckpointError::Archive("there are several entries `data.pkl`".to_owned())),
+    /// Reads `length` bytes of a storage from `start` on.
+    fn read(&mut self, key: &str, start: u64, length: u64) -> Result<Vec<u8>, CheckpointError>;
+}
+
+/// A plain pickle, without storages beside it.
+pub(super) struct NoStorages;
+
+impl Storages for NoStorages {
+    fn length(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn read(&mut self, key: &str, _: u64, _: u64) -> Result<Vec<u8>, CheckpointError> {
+        Err(CheckpointError::Structure(format!("there is no storage {:?}", brief(key))))
     }
 }
 
-/// The pickle that describes the checkpoint.
-pub(super) fn read_pickle<R: Read + Seek>(
-    archive: &mut Archive<R>,
-    root: &str,
-) -> Result<Vec<u8>, CheckpointError> {
-    let byte_order = format!("{root}/byteorder");
-    if let Some(length) = archive.length(&byte_order) {
-        let order = archive.read(&byte_order, 0, length.min(16))?;
-        if order.trim_ascii() != b"little" {
-            let problem =
-                "it was written on a big-endian machine; load it there and save it again".to_owned();
-            return Err(CheckpointError::Archive(problem));
-        }
-    }
-    let name = format!("{root}/data.pkl");
-    let length = archive.length(&name).unwrap_or(0);
-    if length > LARGEST_PICKLE {
-        return Err(CheckpointError::Archive(format!("its pickle has {length} bytes")));
-    }
-    archive.read(&name, 0, length)
-}
-
-/// Every tensor of a state dictionary.
-pub(super) fn tensors<R: Read + Seek>(
-    pickle: &Pickle<'_>,
-    model: Id,
-    archive: &mut Archive<R>,
-    root: &str,
-) -> Result<BTreeMap<String, CheckpointTensor>, CheckpointError> {
-    let mut tensors = BTreeMap::new();
-    for &(key, value) in pickle.entries(model).unwrap_or(&[]) {
-        let Some(name) = pickle.str(key) else {
-            return Err(CheckpointError::Structure("a tensor of the model has no name".to_owned()));
-        };
-        let Some(view) = View::read(pickle, value) else {
-            return Err(tensor_error(name, "is not a dense tensor with a plain storage"));
-        };
-        let tensor = view.load(archive, root).map_err(|problem| match problem {
-            Problem::Tensor(problem) => tensor_error(name, problem),
-            Problem::Archive(error) => error,
-        })?;
-        tensors.insert(name.to_owned(), tensor);
-    }
-    Ok(tensors)
-}
-
-fn tensor_error(name: &str, problem: impl Into<String>) -> CheckpointError {
-    CheckpointError::Tensor { name: name.to_owned(), problem: problem.into() }
-}
-
-/// Why a view could not be loaded.
-enum Problem {
+/// Why a tensor could not be read.
+pub(super) enum Problem {
+    /// What is wrong with it.
     Tensor(String),
-    Archive(CheckpointError),
+    /// What is wrong with the file.
+    File(CheckpointError),
+}
+
+impl From<String> for Problem {
+    fn from(problem: String) -> Self {
+        Self::Tensor(problem)
+    }
+}
+
+/// The call that rebuilds a tensor, if `object` is one: `_rebuild_tensor_v2(storage, offset, size, stride, ..)`, bare or within
+/// `_rebuild_parameter(tensor, ..)`.
+pub(super) fn rebuild_call<'p>(pickle: &'p Pickle<'_>, object: &'p Object) -> Option<&'p Object> {
+    match pickle.callable(object)? {
+        ("torch._utils", "_rebuild_tensor_v2") => Some(object),
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+            // One level: a parameter of a parameter does not exist.
+            match pickle.node(*pickle.sequence(object.arguments)?.first()?) {
+                Node::Object(tensor)
+                    if pickle.callable(tensor)? == ("torch._utils", "_rebuild_tensor_v2") =>
+                {
+                    Some(tensor)
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Reads the tensor that a [`rebuild_call`] makes.
+pub(super) fn tensor(
+    pickle: &Pickle<'_>,
+    call: &Object,
+    storages: &mut dyn Storages,
+    budget: &mut Budget,
+) -> Result<CheckpointTensor, Problem> {
+    let Some(&[storage, offset, shape, strides, ..]) = pickle.sequence(call.arguments) else {
+        return Err(not_a_view());
+    };
+    let view = View::read(pickle, offset, shape, strides).ok_or_else(not_a_view)?;
+    match pickle.node(storage) {
+        Node::Persistent(reference) => {
+            let reference = StorageReference::read(pickle, *reference)?;
+            let Some(stored) = storages.length(reference.key) else {
+                return Err(format!("its storage {:?} is missing", brief(reference.key)).into());
+            };
+            let (start, length) = view.range(reference.element_type, stored)?;
+            budget.take(length)?;
+            let bytes = storages.read(reference.key, start, length).map_err(Problem::File)?;
+            view.gather(reference.element_type, &bytes)
+        }
+        Node::Object(object) if pickle.callable(object) == Some(("torch.storage", "_load_from_bytes")) => {
+            let saved =
+                pickle.sequence(object.arguments).and_then(|arguments| pickle.bytes(*arguments.first()?));
+            let saved = saved.ok_or_else(|| "its storage is not bytes".to_owned())?;
+            if let Cow::Owned(copy) = &saved {
+                budget.take(copy.len() as u64)?;
+            }
+            let storage = SavedStorage::read(&saved)?;
+            let (start, length) = view.range(storage.element_type, storage.bytes.len() as u64)?;
+            budget.take(length)?;
+            view.gather(storage.element_type, &storage.bytes[start as usize..(start + length) as usize])
+        }
+        _ => Err(format!("its storage is {}", pickle.describe(storage)).into()),
+    }
+}
+
+fn not_a_view() -> Problem {
+    Problem::Tensor("is not a dense tensor with an offset, a shape and strides".to_owned())
+}
+
+/// What a pickle says about a storage: `("storage", class, key, device, length)`.
+pub(super) struct StorageReference<'a> {
+    pub(super) element_type: ElementType,
+    pub(super) key: &'a str,
+    /// Elements.
+    pub(super) length: Option<u64>,
+}
+
+impl<'a> StorageReference<'a> {
+    pub(super) fn read(pickle: &Pickle<'a>, reference: Id) -> Result<Self, String> {
+        let unknown = || "its storage is not one of torch".to_owned();
+        let Some(&[_, class, key, _, length, ..]) = pickle.sequence(reference) else { return Err(unknown()) };
+        let (module, class) = pickle.global(class).ok_or_else(unknown)?;
+        let element_type = storage_type(class).filter(|_| module == "torch").ok_or_else(|| {
+            let (module, class) = (brief(module), brief(class));
+            format!("has a storage of class {module}.{class}; expected floating point numbers, integers or bytes of torch")
+        })?;
+        let length = pickle.int(length).and_then(|length| u64::try_from(length).ok());
+        Ok(Self { element_type, key: pickle.str(key).ok_or_else(unknown)?, length })
+    }
 }
 
 /// A tensor's place in a storage, in elements.
 struct View {
-    storage: String,
-    element_type: ElementType,
     offset: usize,
     shape: Vec<usize>,
     strides: Vec<usize>,
 }
 
 impl View {
-    /// Understands `_rebuild_tensor_v2(storage, offset, size, stride, ..)` and `_rebuild_parameter(tensor, ..)`.
-    fn read(pickle: &Pickle<'_>, value: Id) -> Option<Self> {
-        let Node::Object(object) = pickle.node(value) else { return None };
-        let arguments = pickle.sequence(object.arguments)?;
-        match pickle.callable(object)? {
-            ("torch._utils", "_rebuild_parameter") => {
-                let inner = *arguments.first()?;
-                // One level: a parameter of a parameter does not exist.
-                match pickle.node(inner) {
-                    Node::Object(tensor) => Self::read_tensor(pickle, tensor),
-                    _ => None,
-                }
-            }
-            _ => Self::read_tensor(pickle, object),
-        }
-    }
-
-    fn read_tensor(pickle: &Pickle<'_>, object: &Object) -> Option<Self> {
-        if pickle.callable(object)? != ("torch._utils", "_rebuild_tensor_v2") {
-            return None;
-        }
-        let &[storage, offset, shape, strides, ..] = pickle.sequence(object.arguments)? else { return None };
-        let Node::Persistent(reference) = pickle.node(storage) else { return None };
-        let &[_, class, key, ..] = pickle.sequence(*reference)? else { return None };
-        let Node::Global(_, class) = pickle.node(class) else { return None };
+    fn read(pickle: &Pickle<'_>, offset: Id, shape: Id, strides: Id) -> Option<Self> {
         let sizes = |id: Id| -> Option<Vec<usize>> {
             pickle.sequence(id)?.iter().map(|&size| usize::try_from(pickle.int(size)?).ok()).collect()
         };
         Some(Self {
-            storage: pickle.str(key)?.to_owned(),
-            element_type: storage_type(class)?,
             offset: usize::try_from(pickle.int(offset)?).ok()?,
             shape: sizes(shape)?,
             strides: sizes(strides)?,
         })
     }
 
-    fn load<R: Read + Seek>(self, archive: &mut Archive<R>, root: &str) -> Result<CheckpointTensor, Problem> {
-        let entry = format!("{root}/data/{}", self.storage);
-        let size = self.element_type.size() as u64;
-        let Some(stored) = archive.length(&entry) else {
-            return Err(Problem::Tensor(format!("its storage {entry:?} is missing")));
-        };
-        let reach = reach(&self.shape, &self.strides)
-            .ok_or_else(|| Problem::Tensor("its shape and strides do not fit or overflow".to_owned()))?;
-        let first = (self.offset as u64).checked_mul(size);
-        let bytes = (reach as u64).checked_mul(size);
-        let inside = first.zip(bytes).and_then(|(first, bytes)| first.checked_add(bytes));
-        let (Some(first), Some(bytes), true) = (first, bytes, inside.is_some_and(|end| end <= stored)) else {
-            let elements = stored / size;
-            let problem = format!("reaches {reach} elements from {} in a storage of {elements}", self.offset);
-            return Err(Problem::Tensor(problem));
-        };
-        let storage = archive.read(&entry, first, bytes).map_err(Problem::Archive)?;
-        CheckpointTensor::gather(self.element_type, self.shape, &self.strides, &storage)
-            .map_err(Problem::Tensor)
+    /// First byte and number of the bytes of a storage of `stored` bytes that the tensor reaches into.
+    fn range(&self, element_type: ElementType, stored: u64) -> Result<(u64, u64), String> {
+        let size = element_type.size() as u64;
+        let reach =
+            reach(&self.shape, &self.strides).ok_or("its shape and strides do not fit or overflow")? as u64;
+        let start = (self.offset as u64).checked_mul(size);
+        let length = reach.checked_mul(size);
+        match start.zip(length).and_then(|(start, length)| Some((start, length, start.checked_add(length)?)))
+        {
+            Some((start, length, end)) if end <= stored => Ok((start, length)),
+            _ => Err(format!(
+                "reaches {reach} elements from {} in a storage of {}",
+                self.offset,
+                stored / size
+            )),
+        }
+    }
+
+    fn gather(self, element_type: ElementType, storage: &[u8]) -> Result<CheckpointTensor, Problem> {
+        CheckpointTensor::gather(element_type, self.shape, &self.strides, storage).map_err(Problem::Tensor)
     }
 }
 

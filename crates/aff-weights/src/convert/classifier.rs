@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aff_model::config::ModelConfig;
+use aff_model::config::{Architecture, ModelConfig};
 use aff_model::presets;
 use aff_vision::{CropSize, PreprocessorConfig, Resample, ResizeTarget};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::shapes::{Clustering, Shapes};
 use super::yaml::Settings;
 use super::{ConfigSource, Configured};
+use crate::error::brief;
 use crate::{TensorShapes, WeightsError};
 
 /// What the published code takes where a configuration is silent.
@@ -30,8 +31,11 @@ pub(super) fn configure(
     let (clustering, image_size) = match source {
         ConfigSource::Checkpoint => {
             let Some(config) = config else {
-                let problem = "carries no configuration; name one with --preset or --config";
-                return Err(shapes.problem(problem));
+                return Err(WeightsError::NoConfiguration {
+                    path: path.to_path_buf(),
+                    architecture: Architecture::ImageClassification,
+                    presets: presets::classifiers().iter().map(|preset| preset.name.to_owned()).collect(),
+                });
             };
             from_settings(&Settings::from_checkpoint(config, path), &shapes, classes)?
         }
@@ -62,6 +66,11 @@ pub(super) fn clustering(
     settings: &Settings<'_>,
     neighborhoods: [usize; 4],
 ) -> Result<Clustering, WeightsError> {
+    settings.require(
+        "MODEL.AFF.RESERVE",
+        true,
+        "a downsampling here always keeps the tokens on the coarsest grid",
+    )?;
     Ok(Clustering {
         cluster_size: settings.size("MODEL.AFF.CLUSTER_SIZE")?.unwrap_or(DEFAULT_CLUSTER_SIZE),
         neighborhood_sizes: settings.sizes4("MODEL.AFF.NBHD_SIZE")?.unwrap_or(neighborhoods),
@@ -93,7 +102,8 @@ pub(super) fn check_backbone(
 fn from_preset(name: &str, shapes: &Shapes<'_>, classes: usize) -> Result<(Clustering, usize), WeightsError> {
     let Some(preset) = presets::classifier(name) else {
         let names: Vec<_> = presets::classifiers().iter().map(|preset| preset.name).collect();
-        let problem = format!("there is no classifier preset {name:?}; expected one of {}", names.join(", "));
+        let problem =
+            format!("there is no classifier preset {:?}; expected one of {}", brief(name), names.join(", "));
         return Err(shapes.problem(problem));
     };
     let clustering = Clustering {

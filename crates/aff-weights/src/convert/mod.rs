@@ -5,6 +5,8 @@
 
 mod card;
 mod classifier;
+mod data_set;
+mod literal;
 mod segmenter;
 mod shapes;
 mod yaml;
@@ -12,11 +14,13 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use aff_files::Protected;
 use aff_model::Network;
 use aff_model::config::{Architecture, ModelConfig};
 use aff_vision::PreprocessorConfig;
 use candle_core::{Device, Tensor};
 
+use crate::error::brief;
 use crate::folder::{CONFIG, PREPROCESSOR, WEIGHTS};
 use crate::tensor_file::{TensorFile, write_file};
 use crate::{Checkpoint, KeyReport, TensorShapes, WeightsError, write_tensor_file};
@@ -29,7 +33,7 @@ const CARD: &str = "README.md";
 /// What to convert, and into what.
 #[derive(Debug, Clone)]
 pub struct ConvertOptions {
-    /// A classification `.pth`, a segmentation `.pth` or a detectron2 `.pkl`.
+    /// A classification `.pth`, a segmentation `.pth` or a detectron2 `.pkl` of either.
     pub checkpoint: PathBuf,
     /// A classification checkpoint whose backbone replaces that of the segmentation checkpoint.
     pub backbone: Option<PathBuf>,
@@ -57,7 +61,7 @@ pub enum ConfigSource {
 /// Whether existing files may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overwrite {
-    /// They are an error.
+    /// They are an error, [`WeightsError::AlreadyConverted`].
     Refuse,
     /// They are replaced; other files of the folder stay.
     Replace,
@@ -91,10 +95,11 @@ struct Configured {
 /// over, or the folder cannot be written.
 pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, WeightsError> {
     check_output(options)?;
-    let mut checkpoint = read(&options.checkpoint)?;
-    let (mut tensors, left_out) = weights(&mut checkpoint)?;
-    if let Some(backbone) = &options.backbone {
-        graft(&mut tensors, &weights(&mut read(backbone)?)?.0, &options.checkpoint, backbone)?;
+    let mut checkpoint = Checkpoint::read(&options.checkpoint)?;
+    let (mut tensors, left_out) = weights(&mut checkpoint, &options.checkpoint)?;
+    if let Some(path) = &options.backbone {
+        let (backbone, _) = weights(&mut Checkpoint::read(path)?, path)?;
+        graft(&mut tensors, &backbone, &options.checkpoint, path)?;
     }
     let shapes: TensorShapes =
         tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
@@ -124,40 +129,51 @@ pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, WeightsError> 
     })
 }
 
-/// Refuses outputs that are files, or hold an earlier conversion unless that may be replaced.
+/// Refuses outputs that are files, are read themselves, or hold an earlier conversion unless that may be replaced.
 fn check_output(options: &ConvertOptions) -> Result<(), WeightsError> {
     let output = &options.output;
     if output.exists() && !output.is_dir() {
-        return Err(WeightsError::convert(output, "is a file; give --output a folder"));
+        return Err(WeightsError::convert(output, "is a file; expected a folder"));
     }
-    let existing = [CONFIG, PREPROCESSOR, WEIGHTS, CARD].into_iter().find(|name| output.join(name).exists());
-    match existing {
-        Some(name) if options.overwrite == Overwrite::Refuse => {
-            Err(WeightsError::convert(output, format!("already holds {name}; --force replaces it")))
+    let mut files = Protected::default();
+    files.protect(&options.checkpoint);
+    if let Some(backbone) = &options.backbone {
+        files.protect(backbone);
+    }
+    if let ConfigSource::Yaml(yaml) = &options.config {
+        files.protect(yaml);
+    }
+    for file in [CONFIG, PREPROCESSOR, WEIGHTS, CARD] {
+        let path = output.join(file);
+        files.claim(&path)?;
+        if options.overwrite == Overwrite::Refuse && path.exists() {
+            return Err(WeightsError::AlreadyConverted { path: output.clone(), file });
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Takes the checkpoint's weights as 32-bit floats, one after the other so that they are not held twice; also the names of what it
 /// holds besides.
-fn weights(checkpoint: &mut Checkpoint) -> Result<(BTreeMap<String, Tensor>, Vec<String>), WeightsError> {
+fn weights(
+    checkpoint: &mut Checkpoint,
+    path: &Path,
+) -> Result<(BTreeMap<String, Tensor>, Vec<String>), WeightsError> {
     let is_weight = |name: &str| name != "criterion.empty_weight" && !name.ends_with(".num_batches_tracked");
     let mut weights = BTreeMap::new();
     let mut left_out = Vec::new();
     for (name, tensor) in std::mem::take(&mut checkpoint.tensors) {
-        if is_weight(&name) && tensor.element_type().is_float() {
-            let values = tensor.to_tensor(&Device::Cpu)?;
-            weights.insert(name, values);
-        } else {
+        if !is_weight(&name) {
             left_out.push(name);
+        } else if tensor.element_type().is_float() {
+            weights.insert(name, tensor.to_tensor(&Device::Cpu)?);
+        } else {
+            let (name, found) = (brief(&name), tensor.element_type());
+            let problem = format!("tensor {name} has the type {found:?}; expected F16, BF16, F32 or F64");
+            return Err(WeightsError::convert(path, problem));
         }
     }
     Ok((weights, left_out))
-}
-
-fn read(path: &Path) -> Result<Checkpoint, WeightsError> {
-    Checkpoint::read(path).map_err(|source| WeightsError::Checkpoint { path: path.to_path_buf(), source })
 }
 
 /// Replaces the backbone of a segmenter by that of a classifier, tensor by tensor; the classifier's norm and head have no place
@@ -169,8 +185,7 @@ fn graft(
     backbone: &Path,
 ) -> Result<(), WeightsError> {
     if !segmenter.keys().any(|name| name.starts_with("sem_seg_head.")) {
-        let problem =
-            "is no segmentation checkpoint; --backbone grafts a classifier's backbone under the head of one";
+        let problem = "is no segmentation checkpoint; only under the head of one can another backbone be put";
         return Err(WeightsError::convert(head, problem));
     }
     let is_backbone = |name: &str| name.starts_with("patch_embed.") || name.starts_with("layers.");
@@ -234,7 +249,10 @@ fn verify(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), Weights
     for (name, tensor) in tensors {
         let other = written.read(name, &Device::Cpu)?;
         if other.dims() != tensor.dims() || bits(&other)? != bits(tensor)? {
-            return Err(WeightsError::convert(path, format!("tensor {name} is not what was written")));
+            return Err(WeightsError::convert(
+                path,
+                format!("tensor {} is not what was written", brief(name)),
+            ));
         }
     }
     Ok(())

@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use aff_model::config::{
-    Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask, SemanticOrder,
+    Architecture, Mask2FormerConfig, ModelConfig, SegmentationConfig, SegmentationTask, SemanticOrder,
 };
 use aff_model::data_sets::DataSet;
 use aff_model::presets::{self, SegmenterPreset};
 use aff_vision::{IMAGENET_MEAN, IMAGENET_STD, PreprocessorConfig, ResizeTarget};
 
 use super::classifier::{check_backbone, clustering};
+use super::data_set::of_detectron2;
 use super::shapes::{Clustering, Shapes};
 use super::yaml::Settings;
 use super::{ConfigSource, Configured};
+use crate::error::brief;
 use crate::{TensorShapes, WeightsError};
 
 const PIXEL_DECODER: &str = "sem_seg_head.pixel_decoder";
@@ -46,13 +48,11 @@ pub(super) fn configure(
         ConfigSource::Yaml(yaml) => from_yaml(&Settings::from_yaml(yaml)?, &shapes, classes)?,
         ConfigSource::Preset(name) => from_preset(name, &shapes, classes)?,
         ConfigSource::Checkpoint => {
-            let names: Vec<_> = presets::segmenters().into_iter().map(|preset| preset.name).collect();
-            let problem = format!(
-                "is a segmentation checkpoint, which carries no configuration; name one with --config FILE.yaml or \
-                 --preset NAME, NAME being one of {}",
-                names.join(", ")
-            );
-            return Err(shapes.problem(problem));
+            return Err(WeightsError::NoConfiguration {
+                path: path.to_path_buf(),
+                architecture: Architecture::UniversalSegmentation,
+                presets: presets::segmenters().into_iter().map(|preset| preset.name).collect(),
+            });
         }
     };
     let backbone = shapes.backbone("backbone.", &given.clustering)?;
@@ -83,6 +83,7 @@ fn decoder(
     decoder.encoder_feedforward_dim = shapes.dim(&format!("{layers}.0.linear1.weight"), 0)?;
     decoder.num_sampling_points = locations / (heads * LEVELS);
     decoder.shepard_power_init = shepard_power_init;
+    decoder.shepard_power_learnable = shapes.contains(&format!("{layers}.0.self_attn.shepard_power"));
     decoder.decoder_layers = shapes.count(&format!("{PREDICTOR}.transformer_ffn_layers"));
     decoder.decoder_feedforward_dim =
         shapes.dim(&format!("{PREDICTOR}.transformer_ffn_layers.0.linear1.weight"), 0)?;
@@ -93,49 +94,77 @@ fn from_yaml(settings: &Settings<'_>, shapes: &Shapes<'_>, classes: usize) -> Re
     let clustering = clustering(settings, DEFAULT_NEIGHBORHOODS)?;
     check_backbone(settings, shapes, "backbone.", &clustering)?;
     let heads = settings.size("MODEL.MASK_FORMER.NHEADS")?.unwrap_or(DEFAULT_HEADS);
-    let shepard_power_init = settings.number("MODEL.AFF.SHEPARD_POWER")?.unwrap_or(DEFAULT_SHEPARD_POWER);
-    let found = decoder(shapes, heads, shepard_power_init)?;
-    let queries = shapes.dim(&format!("{PREDICTOR}.query_feat.weight"), 0)?;
-    // The published code counts the prediction before the first layer as one.
-    let decoder_layers =
-        settings.size("MODEL.MASK_FORMER.DEC_LAYERS")?.map(|layers| layers.saturating_sub(1));
-    let compared = [
-        ("classes (NUM_CLASSES)", settings.size("MODEL.SEM_SEG_HEAD.NUM_CLASSES")?, classes),
-        ("width (CONVS_DIM)", settings.size("MODEL.SEM_SEG_HEAD.CONVS_DIM")?, found.hidden_dim),
-        ("width (HIDDEN_DIM)", settings.size("MODEL.MASK_FORMER.HIDDEN_DIM")?, found.hidden_dim),
-        ("mask width (MASK_DIM)", settings.size("MODEL.SEM_SEG_HEAD.MASK_DIM")?, found.mask_feature_size),
-        (
-            "encoder layers (TRANSFORMER_ENC_LAYERS)",
-            settings.size("MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS")?,
-            found.encoder_layers,
-        ),
-        ("decoder layers (DEC_LAYERS - 1)", decoder_layers, found.decoder_layers),
-        (
-            "feed-forward width (DIM_FEEDFORWARD)",
-            settings.size("MODEL.MASK_FORMER.DIM_FEEDFORWARD")?,
-            found.decoder_feedforward_dim,
-        ),
-        ("queries (NUM_OBJECT_QUERIES)", settings.size("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES")?, queries),
-    ];
-    for (what, said, shape) in compared {
-        shapes.agree(what, said, &shape)?;
-    }
-    let data_set = settings.text("DATASETS.TEST")?.and_then(|name| DataSet::of_detectron2(&name));
-    let known = data_set.filter(|data_set| data_set.labels().len() == classes);
+    // The published setting applies to distances, ours to their squares.
+    let shepard_power = settings.number("MODEL.AFF.SHEPARD_POWER")?;
+    let shepard_power_init = shepard_power.map_or(DEFAULT_SHEPARD_POWER, |power| power / 2.0);
+    check_head(settings, shapes, &decoder(shapes, heads, shepard_power_init)?, classes)?;
+    let data_set = data_set(settings, classes)?;
     Ok(Given {
         clustering,
         heads,
         shepard_power_init,
-        segmentation: segmentation(settings, known)?,
-        labels: known
+        segmentation: segmentation(settings, data_set, classes)?,
+        labels: data_set
             .map_or_else(|| (0..classes).map(|class| format!("LABEL_{class}")).collect(), DataSet::labels),
         preprocessor: yaml_preprocessor(settings)?,
     })
 }
 
+/// Compares the settings that shapes show, and refuses those that there are none of here.
+fn check_head(
+    settings: &Settings<'_>,
+    shapes: &Shapes<'_>,
+    found: &Mask2FormerConfig,
+    classes: usize,
+) -> Result<(), WeightsError> {
+    settings.require("MODEL.MASK_FORMER.PRE_NORM", false, "layers here normalise after their sums")?;
+    if let Some(order) = settings.text("INPUT.FORMAT")?.filter(|order| order != "RGB") {
+        let problem =
+            format!("`INPUT.FORMAT` is {:?}; expected \"RGB\", the order of channels here", brief(&order));
+        return Err(settings.problem(problem));
+    }
+    let queries = shapes.dim(&format!("{PREDICTOR}.query_feat.weight"), 0)?;
+    // The published code counts the prediction before the first layer as one.
+    let decoder_layers =
+        settings.size("MODEL.MASK_FORMER.DEC_LAYERS")?.map(|layers| layers.saturating_sub(1));
+    let encoder_layers = settings.size("MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS")?;
+    let feedforward = settings.size("MODEL.MASK_FORMER.DIM_FEEDFORWARD")?;
+    for (what, said, shape) in [
+        ("classes (NUM_CLASSES)", settings.size("MODEL.SEM_SEG_HEAD.NUM_CLASSES")?, classes),
+        ("width (CONVS_DIM)", settings.size("MODEL.SEM_SEG_HEAD.CONVS_DIM")?, found.hidden_dim),
+        ("width (HIDDEN_DIM)", settings.size("MODEL.MASK_FORMER.HIDDEN_DIM")?, found.hidden_dim),
+        ("mask width (MASK_DIM)", settings.size("MODEL.SEM_SEG_HEAD.MASK_DIM")?, found.mask_feature_size),
+        ("encoder layers (TRANSFORMER_ENC_LAYERS)", encoder_layers, found.encoder_layers),
+        ("decoder layers (DEC_LAYERS - 1)", decoder_layers, found.decoder_layers),
+        ("feed-forward width (DIM_FEEDFORWARD)", feedforward, found.decoder_feedforward_dim),
+        ("queries (NUM_OBJECT_QUERIES)", settings.size("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES")?, queries),
+    ] {
+        shapes.agree(what, said, &shape)?;
+    }
+    let learnable = settings.switch("MODEL.AFF.SHEPARD_POWER_LEARNABLE")?;
+    shapes.agree("a learnt power (SHEPARD_POWER_LEARNABLE):", learnable, &found.shepard_power_learnable)
+}
+
+/// The data set that a configuration names, if its classes are known and as many as the network's.
+fn data_set(settings: &Settings<'_>, classes: usize) -> Result<Option<DataSet>, WeightsError> {
+    let name = match settings.text("DATASETS.TEST")? {
+        Some(name) => Some(name),
+        None => settings.text("DATASETS.TRAIN")?,
+    };
+    let known = name.as_deref().and_then(of_detectron2).filter(|data_set| data_set.labels().len() == classes);
+    if known.is_none() {
+        let name = name.map_or_else(|| "none".to_owned(), |name| brief(&name).into_owned());
+        tracing::warn!(
+            "the configuration's data set ({name}) has no known list of {classes} classes: labels are numbers"
+        );
+    }
+    Ok(known)
+}
+
 fn segmentation(
     settings: &Settings<'_>,
     data_set: Option<DataSet>,
+    classes: usize,
 ) -> Result<SegmentationConfig, WeightsError> {
     let test = |key: &str| format!("MODEL.MASK_FORMER.TEST.{key}");
     let on = |key: &str| Ok::<_, WeightsError>(settings.switch(&test(key))?.unwrap_or(false));
@@ -148,7 +177,12 @@ fn segmentation(
     };
     let resize_first = on("SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE")?;
     let mut segmentation = SegmentationConfig::new(task);
-    segmentation.thing_ids = data_set.map(DataSet::thing_ids).unwrap_or_default();
+    segmentation.thing_ids = match (data_set, task) {
+        (Some(data_set), _) => data_set.thing_ids(),
+        // Instances are things, whatever they are called.
+        (None, SegmentationTask::Instance) => (0..classes).collect(),
+        (None, _) => Vec::new(),
+    };
     segmentation.threshold = settings.number(&test("OBJECT_MASK_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD);
     segmentation.overlap_threshold =
         settings.number(&test("OVERLAP_THRESHOLD"))?.unwrap_or(DEFAULT_THRESHOLD);
@@ -177,7 +211,8 @@ fn from_preset(name: &str, shapes: &Shapes<'_>, classes: usize) -> Result<Given,
     let presets = presets::segmenters();
     let Some(preset) = presets.iter().find(|preset| preset.name == name) else {
         let names: Vec<_> = presets.iter().map(|preset| preset.name.as_str()).collect();
-        let problem = format!("there is no segmenter preset {name:?}; expected one of {}", names.join(", "));
+        let problem =
+            format!("there is no segmenter preset {:?}; expected one of {}", brief(name), names.join(", "));
         return Err(shapes.problem(problem));
     };
     let SegmenterPreset { backbone, decoder: head, .. } = preset;
@@ -193,6 +228,12 @@ fn from_preset(name: &str, shapes: &Shapes<'_>, classes: usize) -> Result<Given,
     shapes.agree("heads", Some(backbone.num_heads), &found.num_heads)?;
     shapes.agree("an MLP ratio of", Some(backbone.mlp_ratio), &found.mlp_ratio)?;
     shapes.agree("classes", Some(preset.data_set.labels().len()), &classes)?;
+    let tensors = decoder(shapes, head.num_attention_heads, head.shepard_power_init)?;
+    shapes.agree(
+        "a learnt Shepard power:",
+        Some(head.shepard_power_learnable),
+        &tensors.shepard_power_learnable,
+    )?;
     let queries = shapes.dim(&format!("{PREDICTOR}.query_feat.weight"), 0)?;
     let mut segmentation = preset.segmentation.clone();
     segmentation.max_instances = queries;

@@ -25,6 +25,11 @@ impl<'a> Shapes<'a> {
         Self { shapes, path }
     }
 
+    /// Whether there is a tensor of a name.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
     /// Length of an axis of a tensor.
     pub(super) fn dim(&self, name: &str, axis: usize) -> Result<usize, WeightsError> {
         let length = self.shapes.get(name).and_then(|shape| shape.get(axis)).copied();

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::literal;
 use crate::WeightsError;
+use crate::error::brief;
 
 /// Files that a chain of `_BASE_` may have.
 const LONGEST_CHAIN: usize = 16;
@@ -39,12 +41,19 @@ impl<'a> Settings<'a> {
             let Some(base) = base.as_str() else {
                 return Err(WeightsError::convert(file, "`_BASE_` is not the name of a file"));
             };
-            let next = file.parent().unwrap_or(Path::new(".")).join(base);
-            if chain.contains(&next) || chain.len() == LONGEST_CHAIN {
+            if Path::new(base).is_absolute() || base.starts_with('~') {
+                let problem = format!(
+                    "`_BASE_` is {:?}; expected a file named from the folder that this one is in",
+                    brief(base)
+                );
+                return Err(WeightsError::convert(file, problem));
+            }
+            if chain.len() == LONGEST_CHAIN {
                 let problem =
                     format!("its chain of `_BASE_` files is circular or longer than {LONGEST_CHAIN}");
                 return Err(WeightsError::convert(path, problem));
             }
+            let next = file.parent().unwrap_or(Path::new(".")).join(base);
             chain.push(next);
         }
         let mut tree = Value::Object(serde_json::Map::new());
@@ -66,10 +75,28 @@ impl<'a> Settings<'a> {
         read: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<T>, WeightsError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        match read(value) {
+        let literal = value.as_str().and_then(literal::sequence);
+        match read(literal.as_ref().unwrap_or(value)) {
             Some(read) => Ok(Some(read)),
-            None => Err(WeightsError::convert(self.path, format!("`{key}` is {value}; expected {expected}"))),
+            None => {
+                let found = value.to_string();
+                Err(self.problem(format!("`{key}` is {}; expected {expected}", brief(&found))))
+            }
         }
+    }
+
+    /// Refuses a switch that is not at the only setting there is here.
+    pub(super) fn require(&self, key: &str, only: bool, why: &str) -> Result<(), WeightsError> {
+        match self.switch(key)? {
+            Some(found) if found != only => {
+                Err(self.problem(format!("`{key}` is {found}; expected {only}: {why}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn problem(&self, problem: impl Into<String>) -> WeightsError {
+        WeightsError::convert(self.path, problem)
     }
 
     pub(super) fn size(&self, key: &str) -> Result<Option<usize>, WeightsError> {
@@ -112,12 +139,9 @@ fn size(value: &Value) -> Option<usize> {
 }
 
 fn read_yaml(path: &Path) -> Result<Value, WeightsError> {
-    let length = std::fs::metadata(path).map_err(WeightsError::io(path, "read it"))?.len();
-    if length > LARGEST_FILE {
-        return Err(WeightsError::convert(path, format!("has {length} bytes; no configuration is so long")));
-    }
-    let text = std::fs::read_to_string(path).map_err(WeightsError::io(path, "read it"))?;
-    serde_saphyr::from_str(&text).map_err(|error| WeightsError::convert(path, format!("not YAML: {error}")))
+    let text = aff_files::read_to_string(path, LARGEST_FILE)?;
+    serde_saphyr::from_str(&text)
+        .map_err(|error| WeightsError::convert(path, format!("not YAML: {}", brief(&error.to_string()))))
 }
 
 /// Lays `over` over `tree`, section by section.
