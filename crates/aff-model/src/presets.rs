@@ -1,7 +1,8 @@
-//! The published models by name (sections 6 and 10 of the method).
+//! Models by name: the published ones (sections 6 and 10 of the method), and detectors on their backbones (section 13).
 
 use crate::config::{
-    BackboneConfig, Mask2FormerConfig, ModelConfig, PaddingSlots, SegmentationConfig, SegmentationTask,
+    BackboneConfig, DeformableDetrConfig, Mask2FormerConfig, ModelConfig, PaddingSlots, SegmentationConfig,
+    SegmentationTask,
 };
 use crate::data_sets::DataSet;
 
@@ -308,4 +309,55 @@ fn segmenter(recipe: &Recipe, backbone: &str, row: &Row) -> SegmenterPreset {
         },
         edges: recipe.edges,
     }
+}
+
+/// A detector on a published backbone. Nobody has published its weights: it is a configuration to train.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct DetectorPreset {
+    /// Name, such as `aff-mini-coco-detection`.
+    pub name: String,
+    /// The backbone.
+    pub backbone: BackboneConfig,
+    /// The head.
+    pub decoder: DeformableDetrConfig,
+    /// Object queries of the head.
+    pub num_queries: usize,
+    /// What it is to be trained on.
+    pub data_set: DataSet,
+    /// Edges that images are resized to: the shortest, and the most that the longest gets.
+    pub edges: (u32, u32),
+}
+
+impl DetectorPreset {
+    /// The whole configuration.
+    pub fn config(&self) -> ModelConfig {
+        let Self { backbone, decoder, num_queries, data_set, .. } = self;
+        ModelConfig::detector(backbone.clone(), decoder.clone(), *num_queries, data_set.labels())
+    }
+}
+
+/// Detectors with the settings of section 13 of the method; the backbones are those of COCO's published segmenters, without their
+/// padding slots.
+///
+/// ```
+/// let names: Vec<_> = aff_model::presets::detectors().into_iter().map(|preset| preset.name).collect();
+/// assert_eq!(names, ["aff-mini-coco-detection", "aff-tiny-coco-detection", "aff-small-coco-detection"]);
+/// ```
+pub fn detectors() -> Vec<DetectorPreset> {
+    let detector = |row: &Row| {
+        let mut backbone = preset(row).backbone;
+        backbone.neighborhood_sizes = [48; 4];
+        backbone.padding_slots = PaddingSlots::LeftOut;
+        backbone.drop_path_rate = row.shape.segmenter_drop_path;
+        DetectorPreset {
+            name: format!("{}-coco-detection", row.name),
+            backbone,
+            decoder: DeformableDetrConfig::default(),
+            num_queries: 300,
+            data_set: DataSet::CocoInstances,
+            edges: (800, 1333),
+        }
+    };
+    [&AFF_MINI, &AFF_TINY, &AFF_SMALL].map(detector).into()
 }

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use aff_model::config::{
-    BackboneConfig, DecoderConfig, HcFormerConfig, Mask2FormerConfig, ModelConfig, PaddingSlots,
-    SegmentationConfig, SegmentationTask,
+    BackboneConfig, DecoderConfig, DeformableDetrConfig, HcFormerConfig, Mask2FormerConfig, ModelConfig,
+    PaddingSlots, SegmentationConfig, SegmentationTask,
 };
 use aff_model::presets;
 use serde_json::{Value, json};
@@ -15,6 +15,12 @@ fn backbone() -> BackboneConfig {
 fn segmenter(decoder: impl Into<DecoderConfig>) -> ModelConfig {
     let segmentation = SegmentationConfig::new(SegmentationTask::Semantic);
     ModelConfig::segmenter(backbone(), decoder, 20, segmentation, ["cat", "dog"].map(str::to_owned))
+}
+
+fn detector() -> ModelConfig {
+    let mut config = DeformableDetrConfig::default();
+    config.two_stage = true;
+    ModelConfig::detector(backbone(), config, 300, ["cat", "dog"].map(str::to_owned))
 }
 
 /// The error for a configuration in which one value, named by its path, is another.
@@ -39,17 +45,19 @@ fn every_preset_is_valid_and_survives_a_round_trip() {
     });
     let segmenters = presets::segmenters().into_iter().map(|preset| preset.config());
     let mut count = 0;
-    for config in classifiers.chain(segmenters) {
+    let detectors = presets::detectors().into_iter().map(|preset| preset.config());
+    for config in classifiers.chain(segmenters).chain(detectors) {
         assert_eq!(ModelConfig::from_json(&config.to_json().unwrap()).unwrap(), config);
         count += 1;
     }
-    assert_eq!(count, 28);
+    assert_eq!(count, 31);
 }
 
 #[test]
 fn every_value_that_no_model_can_have_is_refused_by_its_key() {
     let mask2former = segmenter(Mask2FormerConfig::default());
     let hcformer = segmenter(HcFormerConfig::default());
+    let detector = detector();
     let huge = 1_u64 << 20;
     let cases = [
         (&mask2former, "backbone_config.embed_dims[1]", json!(huge)),
@@ -96,6 +104,15 @@ fn every_value_that_no_model_can_have_is_refused_by_its_key() {
         (&hcformer, "decoder_config.decoder_layers", json!(0)),
         (&hcformer, "decoder_config.assignment_dim", json!(huge)),
         (&hcformer, "decoder_config.assignment_neighbors", json!(huge)),
+        (&detector, "num_queries", json!(huge)),
+        (&detector, "decoder_config.hidden_dim", json!(30)),
+        (&detector, "decoder_config.num_attention_heads", json!(7)),
+        (&detector, "decoder_config.encoder_layers", json!(huge)),
+        (&detector, "decoder_config.encoder_feedforward_dim", json!(huge)),
+        (&detector, "decoder_config.num_sampling_points", json!(0)),
+        (&detector, "decoder_config.shepard_power_init", json!(1e9)),
+        (&detector, "decoder_config.decoder_layers", json!(0)),
+        (&detector, "decoder_config.decoder_feedforward_dim", json!(0)),
     ];
     for (config, path, value) in cases {
         let error = refusal(config, path, value.clone());
@@ -120,6 +137,13 @@ fn unknown_keys_and_those_of_another_kind_are_refused() {
     let error = refusal(&segmenter, "decoder_config.type", json!("maskformer"));
     assert!(error.contains("maskformer"), "{error}");
     assert!(refusal(&segmenter, "decoder_config", json!(null)).contains("`decoder_config`"));
+    let error = refusal(&detector(), "decoder_config.with_box_refine", json!(false));
+    assert!(error.contains("`decoder_config.two_stage`"), "{error}");
+    let architecture = |config, name| refusal(config, "architectures[0]", json!(name));
+    let error = architecture(&segmenter, "AutoFocusFormerForObjectDetection");
+    assert!(error.contains("`decoder_config.type`"), "{error}");
+    let error = architecture(&detector(), "AutoFocusFormerForUniversalSegmentation");
+    assert!(error.contains("`decoder_config.type`"), "{error}");
     let classifier = ModelConfig::classifier(backbone(), ["cat".to_owned()]);
     assert!(refusal(&classifier, "num_queries", json!(100)).contains("`num_queries`"));
     assert!(refusal(&classifier, "label2id", json!({"dog": 0})).contains("label2id"));

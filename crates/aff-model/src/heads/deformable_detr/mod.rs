@@ -250,3 +250,22 @@ pub(crate) fn initial_values(
     }
     Ok(values)
 }
+
+/// What a parameter of a Mask2Former network is called in a detector that begins from it; `None` where a detector has no such. They
+/// share the backbone and the deformable encoder.
+///
+/// ```
+/// use aff_model::heads::deformable_detr::name_in_detector;
+///
+/// assert_eq!(name_in_detector("backbone.norm3.bias"), Some("backbone.norm3.bias"));
+/// let encoder = "sem_seg_head.pixel_decoder.transformer.level_embed";
+/// assert_eq!(name_in_detector(encoder), Some("transformer.level_embed"));
+/// assert_eq!(name_in_detector("sem_seg_head.predictor.query_feat.weight"), None);
+/// ```
+pub fn name_in_detector(name: &str) -> Option<&str> {
+    if name.starts_with("backbone.") {
+        return Some(name);
+    }
+    let name = name.strip_prefix("sem_seg_head.pixel_decoder.")?;
+    (name.starts_with("input_proj.") || name.starts_with("transformer.")).then_some(name)
+}

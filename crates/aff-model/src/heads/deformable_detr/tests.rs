@@ -1,16 +1,23 @@
 //! The head against `fixtures/detect-nano`: PyTorch in float64, three variants (see its README).
 
+use std::collections::BTreeMap;
+
 use aff_geometry::Canvas;
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::{VarBuilder, VarMap};
 
 use super::proposals::best_tokens;
 use super::references::References;
-use super::{DeformableDetrHead, Start};
+use super::{DeformableDetrHead, Start, name_in_detector};
 use crate::boxes::overlap;
-use crate::config::DeformableDetrConfig;
+use crate::config::{
+    BackboneConfig, DeformableDetrConfig, Mask2FormerConfig, ModelConfig, SegmentationConfig,
+    SegmentationTask,
+};
 use crate::golden::{Golden, builder};
 use crate::heads::HeadSizes;
 use crate::tokens::{TokenLayout, Tokens};
+use crate::{Network, Phase};
 
 const QUERIES: usize = 12;
 const CLASSES: usize = 5;
@@ -131,5 +138,73 @@ fn overlaps_of_boxes() {
         assert!((-1.0..=1.0).contains(&found.generalized_iou) && (0.0..=1.0).contains(&found.iou));
         let scaled = overlap(corners(a).map(|c| 4.0 * c), corners(b).map(|c| 4.0 * c));
         assert!((scaled.generalized_iou - found.generalized_iou).abs() < 1e-9);
+    }
+}
+
+/// Section 13 of the method: class biases of -log(99), boxes that begin at their references.
+#[test]
+fn first_values_are_named_as_the_parameters_are() {
+    let labels = || ["a", "b"].map(str::to_owned);
+    for (suffix, heads) in [("", 3), ("-plain", 1), ("-two-stage", 4)] {
+        let backbone = BackboneConfig::new([8; 4], [1; 4], [1; 4]);
+        let config = ModelConfig::detector(backbone, config(suffix), QUERIES, labels());
+        let values = Network::initial_values(&config).unwrap();
+        let shapes = Network::expected_tensors(&config).unwrap();
+        assert_eq!(values.len(), 3 * heads);
+        for (name, value) in &values {
+            assert_eq!(value.dims(), shapes[name], "{name}");
+        }
+        let numbers = |name: &str| values[name].to_vec1::<f32>().unwrap();
+        assert!(numbers("class_embed.0.bias").iter().all(|bias| (bias + 99f32.ln()).abs() < 1e-5));
+        let size = if suffix == "-two-stage" { 0.0 } else { -2.0 };
+        assert_eq!(numbers("bbox_embed.0.layers.2.bias"), [0.0, 0.0, size, size]);
+        if heads > 1 {
+            assert_eq!(numbers("bbox_embed.1.layers.2.bias"), [0.0; 4]);
+        }
+    }
+}
+
+/// An image with fewer tokens than queries has as many predictions as tokens in two stages.
+#[test]
+fn small_images_have_fewer_proposals_than_queries() {
+    let backbone = BackboneConfig::new([8; 4], [1; 4], [1; 4]);
+    for (suffix, expected) in [("", QUERIES), ("-two-stage", 3)] {
+        let config =
+            ModelConfig::detector(backbone.clone(), config(suffix), QUERIES, ["a", "b"].map(str::to_owned));
+        let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+        let network = Network::new(&config, &vb).unwrap();
+        let image = Tensor::randn(0f32, 1.0, (1, 3, 4, 4), &Device::Cpu).unwrap();
+        let output = network.forward(&image, Phase::Training { seed: 1 }).unwrap().into_boxes().unwrap();
+        assert_eq!(output.prediction.boxes.dims(), [1, expected, 4]);
+        assert_eq!((output.auxiliary.len(), output.proposals.is_some()), (2, suffix == "-two-stage"));
+    }
+}
+
+#[test]
+fn a_detector_can_begin_from_the_encoder_of_mask2former() {
+    let backbone = BackboneConfig::new([8; 4], [1; 4], [1; 4]);
+    let labels = || ["a", "b"].map(str::to_owned);
+    let segmentation = SegmentationConfig::new(SegmentationTask::Instance);
+    let segmenter =
+        ModelConfig::segmenter(backbone.clone(), Mask2FormerConfig::default(), 7, segmentation, labels());
+    let detector = ModelConfig::detector(backbone, DeformableDetrConfig::default(), 7, labels());
+    let detector = Network::expected_tensors(&detector).unwrap();
+    let given: BTreeMap<String, Vec<usize>> = Network::expected_tensors(&segmenter)
+        .unwrap()
+        .into_iter()
+        .filter_map(|(name, shape)| Some((name_in_detector(&name)?.to_owned(), shape)))
+        .collect();
+    for (name, shape) in &given {
+        assert_eq!(detector.get(name), Some(shape), "{name}");
+    }
+    let own = [
+        "transformer.decoder.",
+        "transformer.reference_points.",
+        "query_embed.",
+        "class_embed.",
+        "bbox_embed.",
+    ];
+    for name in detector.keys().filter(|name| !given.contains_key(*name)) {
+        assert!(own.iter().any(|own| name.starts_with(own)), "{name} is not given");
     }
 }
