@@ -16,7 +16,7 @@ use std::time::Duration;
 use aff_weights::{DownloadObserver, Hub, Network, Patience};
 use server::Server;
 
-/// A hub for a server, with an empty environment and little patience.
+/// A hub for a server, with an empty environment and short pauses.
 fn hub(server: &Server, cache: &Path) -> Hub {
     let mut hub = Hub::from_env();
     hub.cache = cache.to_owned();
@@ -26,11 +26,18 @@ fn hub(server: &Server, cache: &Path) -> Hub {
     hub.links = aff_weights::Links::Symbolic;
     hub.patience = Patience::default();
     hub.patience.connect = Duration::from_secs(2);
-    hub.patience.response = Duration::from_millis(400);
-    hub.patience.stall = Duration::from_millis(400);
+    hub.patience.response = Duration::from_secs(3);
+    hub.patience.stall = Duration::from_secs(3);
     hub.patience.tries = 3;
     hub.patience.first_pause = Duration::from_millis(5);
     hub.patience.longest_pause = Duration::from_secs(2);
+    hub
+}
+
+/// With little patience, for servers that hang.
+fn hasty(mut hub: Hub) -> Hub {
+    hub.patience.response = Duration::from_millis(400);
+    hub.patience.stall = Duration::from_millis(400);
     hub
 }
 
