@@ -37,7 +37,9 @@ impl Classify {
         let classifier = Classifier::try_from(self.model.load()?)?;
         let mut skipped = 0;
         for source in &sources {
-            let found = source.open().and_then(|photo| Ok(classifier.classify(&photo, self.top)?));
+            let found = source
+                .open(&self.sources.limits())
+                .and_then(|photo| Ok(classifier.classify(&photo, self.top)?));
             match found {
                 Ok(found) => self.print(source, &found)?,
                 Err(error) if sources.len() > 1 => {

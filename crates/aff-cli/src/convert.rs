@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use autofocusformer::files;
 use autofocusformer::weights::{ConfigSource, ConvertOptions, Overwrite, convert};
 use indicatif::ProgressBar;
 
@@ -45,6 +46,11 @@ impl Convert {
             (None, Some(file)) => ConfigSource::Yaml(file.clone()),
             (None, None) => ConfigSource::Checkpoint,
         };
+        for input in
+            [Some(&self.checkpoint), self.config.as_ref(), self.backbone.as_ref()].into_iter().flatten()
+        {
+            files::open_regular(input)?;
+        }
         // Shown on a terminal only.
         let spinner =
             ProgressBar::new_spinner().with_message(format!("converting {}", self.checkpoint.display()));

@@ -14,8 +14,7 @@ pub fn error_text(error: &anyhow::Error) -> String {
             text += &told;
         }
         // These say what the system said in words of their own.
-        let is_whole =
-            matches!(cause.downcast_ref(), Some(VisionError::Read { .. } | VisionError::Write { .. }));
+        let is_whole = matches!(vision(cause), Some(VisionError::Read { .. } | VisionError::Write { .. }));
         if is_whole {
             break;
         }
@@ -31,6 +30,10 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(PipelineError::WrongArchitecture { expected, .. }) = cause.downcast_ref() {
         return Some(format!("give --model the folder of a {expected}"));
     }
+    if let Some(VisionError::TooLarge { found, .. }) = vision(cause) {
+        // Not of one that would be resized to too many pixels.
+        return found.starts_with("an image of").then(|| "or raise --max-pixels".to_owned());
+    }
     let weights = match cause.downcast_ref() {
         Some(PipelineError::Weights(error)) => error,
         _ => cause.downcast_ref()?,
@@ -42,6 +45,14 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// The error about an image that a cause is, by itself or as one of the pipeline.
+fn vision<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a VisionError> {
+    match cause.downcast_ref() {
+        Some(PipelineError::Vision(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use anyhow::Result;
 use autofocusformer::weights::write_tensor_file;
 
 use crate::model_args::{ModelArgs, check_output};
+use crate::sources::PixelLimit;
 use crate::terminal::log;
 
 /// Write the raw outputs of the network as a safetensors file
@@ -17,6 +18,8 @@ pub struct Features {
     /// An image, or a safetensors file whose `pixel_values [B,3,H,W]` is used as it is
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
+    #[command(flatten)]
+    limit: PixelLimit,
     #[command(flatten)]
     model: ModelArgs,
     /// The safetensors file to write
@@ -32,7 +35,8 @@ impl Features {
     pub fn run(&self) -> Result<()> {
         let model = self.model.load()?;
         check_output(&self.output, &self.source, &model)?;
-        let features = model.features(&model.read_pixel_values(&self.source)?)?;
+        let features =
+            model.features(&model.read_pixel_values_within(&self.source, &self.limit.limits())?)?;
         write_tensor_file(&self.output, &features)?;
         log(format_args!("{}: {} tensors", self.output.display(), features.len()));
         Ok(())

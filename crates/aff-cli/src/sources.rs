@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use autofocusformer::files;
-use autofocusformer::vision::{self, RgbImage, VisionError};
+use autofocusformer::vision::{self, DecodeLimits, RgbImage, VisionError};
 
 use crate::arguments::extension;
 
 /// Endings of files that a folder is searched for.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "jfif"];
+/// Results count pixels in 32 bits.
+const MOST_PIXELS: u64 = u32::MAX as u64;
 /// Stands for standard input.
 const STDIN: &str = "-";
 /// Bytes of standard input that tell whether it is an image.
@@ -25,6 +27,22 @@ pub(crate) struct SourceArgs {
     /// Search the folders in the given folders, too; results go into folders of the same names
     #[arg(long)]
     recursive: bool,
+    #[command(flatten)]
+    limit: PixelLimit,
+}
+
+/// Argument of every command that decodes a photo.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct PixelLimit {
+    /// Refuse photos of more pixels; a photo takes three bytes of memory a pixel and more
+    #[arg(long, value_name = "COUNT", default_value_t = vision::MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..=MOST_PIXELS))]
+    max_pixels: u64,
+}
+
+impl PixelLimit {
+    pub(crate) fn limits(self) -> DecodeLimits {
+        DecodeLimits::default().with_max_pixels(self.max_pixels)
+    }
 }
 
 /// A photo and the name of its results.
@@ -37,8 +55,9 @@ pub(crate) struct Source {
 
 impl Source {
     /// Reads the photo.
-    pub(crate) fn open(&self) -> Result<RgbImage> {
-        let photo = if self.is_stdin() { read_stdin()? } else { vision::open(&self.path)? };
+    pub(crate) fn open(&self, limits: &DecodeLimits) -> Result<RgbImage> {
+        let photo =
+            if self.is_stdin() { read_stdin(limits)? } else { vision::open_within(&self.path, limits)? };
         tracing::debug!(source = %self.path.display(), width = photo.width(), height = photo.height(), "decoded");
         Ok(photo)
     }
@@ -55,7 +74,7 @@ impl Source {
 }
 
 /// The image on standard input. What does not begin like an image is not read to its end, which may never come.
-fn read_stdin() -> Result<RgbImage> {
+fn read_stdin(limits: &DecodeLimits) -> Result<RgbImage> {
     let read = |limit| {
         let stream = std::io::Read::take(std::io::stdin().lock(), limit);
         files::read_stream(stream, "standard input", limit)
@@ -65,10 +84,15 @@ fn read_stdin() -> Result<RgbImage> {
         return Err(error).context("standard input");
     }
     bytes.extend(files::read_stream(std::io::stdin().lock(), "standard input", vision::MAX_BYTES)?);
-    vision::decode(&bytes).context("standard input")
+    vision::decode_within(&bytes, limits).context("standard input")
 }
 
 impl SourceArgs {
+    /// How large a photo may be.
+    pub(crate) fn limits(&self) -> DecodeLimits {
+        self.limit.limits()
+    }
+
     /// All photos that the arguments name, folders in alphabetical order; no two have results of one name. `note` is told
     /// what was left out.
     pub(crate) fn expand(&self, note: impl Fn(String)) -> Result<Vec<Source>> {

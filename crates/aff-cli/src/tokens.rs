@@ -8,6 +8,7 @@ use autofocusformer::{Segmenter, StageTokens};
 
 use crate::arguments::png_path;
 use crate::model_args::{ModelArgs, check_output};
+use crate::sources::PixelLimit;
 use crate::terminal::log;
 
 /// Draw the tokens of each stage on the photo, and the segmentation beside them
@@ -19,6 +20,8 @@ pub struct Tokens {
     /// A photo (JPEG, PNG, WebP, BMP or TIFF)
     #[arg(value_name = "PHOTO")]
     source: PathBuf,
+    #[command(flatten)]
+    limit: PixelLimit,
     #[command(flatten)]
     model: ModelArgs,
     /// The picture to write (PNG)
@@ -37,7 +40,7 @@ impl Tokens {
     pub fn run(&self) -> Result<()> {
         let model = self.model.load()?;
         check_output(&self.output, &self.source, &model)?;
-        let photo = vision::open(&self.source)?;
+        let photo = vision::open_within(&self.source, &self.limit.limits())?;
         let stages = model.tokens(&photo)?;
         let mut panels = stages.iter().map(|stage| self.panel(&photo, stage)).collect::<Result<Vec<_>>>()?;
         if model.config().segmentation_config.is_some() {

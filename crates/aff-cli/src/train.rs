@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use aff_train::{Observer, Recipe, StepReport, Trainer, ValidationReport};
 use anyhow::Result;
+use autofocusformer::files;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal::log;
+
+/// Bytes of a recipe; those of the repository have two thousand.
+const LARGEST_RECIPE: u64 = 1 << 20;
 
 /// Train a segmenter as a recipe says; goes on where a run in the same folder stopped
 #[derive(Debug, clap::Args)]
@@ -36,6 +40,8 @@ impl Train {
     /// # Errors
     /// If the recipe, the data or a checkpoint cannot be used, or the run diverges.
     pub fn run(&self) -> Result<()> {
+        // No device, no pipe, nothing without an end.
+        files::read(&self.config, LARGEST_RECIPE)?;
         let mut recipe = Recipe::read(&self.config)?;
         if let Some(data) = &self.data {
             recipe.data.folder.clone_from(data);

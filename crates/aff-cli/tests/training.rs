@@ -107,7 +107,7 @@ fn mistakes_are_named() {
     std::fs::write(&recipe, text + "colour: red\n").unwrap();
     let error = failure(aff().arg("train").arg("--config").arg(&recipe));
     assert!(error.contains("recipe.yaml: ") && error.contains("unknown field `colour`"), "{error}");
-    assert!(failure(aff().args(["train", "--config", "no.yaml"])).contains("no.yaml: cannot read it"));
+    assert!(failure(aff().args(["train", "--config", "no.yaml"])).contains("\"no.yaml\": cannot read it"));
     let mut command = aff();
     command.arg("eval").arg("--data").arg(data.path()).args(["--split", "test"]);
     assert!(failure(&mut command).contains("there is no such folder"));

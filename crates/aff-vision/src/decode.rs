@@ -14,13 +14,35 @@ use image::{
 
 use crate::{ImageSize, VisionError};
 
-/// The most pixels an image may have; more are refused before any pixel is decoded.
+/// The most pixels an image may have unless other limits are given; more are refused before any pixel is decoded.
 pub const MAX_PIXELS: u64 = 200_000_000;
 
 /// The most bytes a decoder may allocate, or a file may have: 200 megapixels of 16-bit RGBA fit.
 pub const MAX_BYTES: u64 = 2 << 30;
 
-/// Reads an image file.
+/// How large an image may be that is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecodeLimits {
+    /// The most pixels it may have; [`MAX_PIXELS`] unless set.
+    pub max_pixels: u64,
+}
+
+impl DecodeLimits {
+    /// With another limit on the pixels.
+    #[must_use]
+    pub fn with_max_pixels(self, max_pixels: u64) -> Self {
+        Self { max_pixels }
+    }
+}
+
+impl Default for DecodeLimits {
+    fn default() -> Self {
+        Self { max_pixels: MAX_PIXELS }
+    }
+}
+
+/// Reads an image file within [`MAX_PIXELS`].
 ///
 /// # Errors
 /// A file that is missing, empty, a folder, not an image, too large, damaged, or of a refused kind (CMYK,
@@ -38,6 +60,14 @@ pub const MAX_BYTES: u64 = 2 << 30;
 /// # }
 /// ```
 pub fn open(path: impl AsRef<Path>) -> Result<RgbImage, VisionError> {
+    open_within(path, &DecodeLimits::default())
+}
+
+/// As [`open`], within other limits.
+///
+/// # Errors
+/// The same.
+pub fn open_within(path: impl AsRef<Path>, limits: &DecodeLimits) -> Result<RgbImage, VisionError> {
     let path = path.as_ref();
     let refuse =
         |reason: &str, source| VisionError::Read { path: path.to_owned(), reason: reason.to_owned(), source };
@@ -57,10 +87,10 @@ pub fn open(path: impl AsRef<Path>) -> Result<RgbImage, VisionError> {
         return Err(too_many_bytes(origin, metadata.len()));
     }
     let bytes = std::fs::read(path).map_err(read_error)?;
-    decode_from(&bytes, origin)
+    decode_from(&bytes, origin, limits)
 }
 
-/// Decodes an image that is in memory.
+/// Decodes an image that is in memory, within [`MAX_PIXELS`].
 ///
 /// # Errors
 /// As for [`open`], except those of the file itself.
@@ -74,7 +104,27 @@ pub fn open(path: impl AsRef<Path>) -> Result<RgbImage, VisionError> {
 /// );
 /// ```
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, VisionError> {
-    decode_from(bytes, "the given bytes".to_owned())
+    decode_within(bytes, &DecodeLimits::default())
+}
+
+/// As [`decode`], within other limits.
+///
+/// # Errors
+/// The same.
+///
+/// ```
+/// use aff_vision::{DecodeLimits, decode_within, write_png};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("small.png");
+/// write_png(&path, &aff_vision::RgbImage::new(30, 20)).unwrap();
+/// let bytes = std::fs::read(&path).unwrap();
+/// let limits = DecodeLimits::default().with_max_pixels(599);
+/// let error = decode_within(&bytes, &limits).unwrap_err().to_string();
+/// assert!(error.contains("exceeds the limit of 599 pixels"), "{error}");
+/// assert!(decode_within(&bytes, &limits.with_max_pixels(600)).is_ok());
+/// ```
+pub fn decode_within(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, VisionError> {
+    decode_from(bytes, "the given bytes".to_owned(), limits)
 }
 
 fn too_many_bytes(origin: String, length: u64) -> VisionError {
@@ -85,7 +135,7 @@ fn too_many_bytes(origin: String, length: u64) -> VisionError {
     }
 }
 
-fn decode_from(bytes: &[u8], origin: String) -> Result<RgbImage, VisionError> {
+fn decode_from(bytes: &[u8], origin: String, limits: &DecodeLimits) -> Result<RgbImage, VisionError> {
     if bytes.is_empty() {
         return Err(VisionError::NotAnImage { origin, found: "it is empty".to_owned() });
     }
@@ -108,17 +158,17 @@ fn decode_from(bytes: &[u8], origin: String) -> Result<RgbImage, VisionError> {
     let translate = |error: ImageError| translate(error, format, &origin);
 
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
+    let mut of_decoder = Limits::no_limits();
+    of_decoder.max_alloc = Some(MAX_BYTES);
+    reader.limits(of_decoder);
     let mut decoder = reader.into_decoder().map_err(translate)?;
     let (width, height) = decoder.dimensions();
     let size = ImageSize { height, width };
-    if size.area() > MAX_PIXELS {
+    if size.area() > limits.max_pixels {
         return Err(VisionError::TooLarge {
             origin,
             found: format!("an image of {size}"),
-            limit: format!("{MAX_PIXELS} pixels"),
+            limit: format!("{} pixels", limits.max_pixels),
         });
     }
     if size.is_empty() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aff_model::config::ModelConfig;
 use aff_model::{Auxiliary, Network, Output, Phase, Tokens};
-use aff_vision::{PixelValues, PreprocessorConfig, RgbImage};
+use aff_vision::{DecodeLimits, PixelValues, PreprocessorConfig, RgbImage};
 use aff_weights::{
     ModelFolder, TensorOptions, checked_var_builder, published_models, random_weights, read_tensor_file,
 };
@@ -163,11 +163,23 @@ impl Model {
     /// [`Error::Vision`] for a file that is neither, [`Error::NoPixelValues`] for a safetensors file without them,
     /// [`Error::NoPreprocessor`].
     pub fn read_pixel_values(&self, path: impl AsRef<Path>) -> Result<Tensor, Error> {
+        self.read_pixel_values_within(path, &DecodeLimits::default())
+    }
+
+    /// As [`Self::read_pixel_values`], with other limits for an image.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn read_pixel_values_within(
+        &self,
+        path: impl AsRef<Path>,
+        limits: &DecodeLimits,
+    ) -> Result<Tensor, Error> {
         let path = path.as_ref();
         if is_tensor_file(path) {
             return self.stored_pixel_values(path);
         }
-        self.pixel_values(&aff_vision::open(path)?)
+        self.pixel_values(&aff_vision::open_within(path, limits)?)
     }
 
     fn stored_pixel_values(&self, path: &Path) -> Result<Tensor, Error> {

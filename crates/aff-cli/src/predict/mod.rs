@@ -206,7 +206,7 @@ impl Predict {
         let mut outcomes = Vec::with_capacity(sources.len());
         let (mut opened, mut photos) = (Vec::new(), Vec::new());
         for source in sources {
-            match source.open() {
+            match source.open(&self.sources.limits()) {
                 Ok(photo) => {
                     opened.push(source);
                     photos.push(photo);
