@@ -86,10 +86,10 @@ impl Augmentation {
             return Err(TrainError::value("augmentation.flip", self.flip, "a probability from 0 to 1"));
         }
         check("augmentation.jitter", self.jitter, 1.0)?;
-        self.color.map_or(Ok(()), |color| color.validate())?;
-        self.rand_augment.map_or(Ok(()), |options| options.validate())?;
-        self.erase.map_or(Ok(()), |options| options.validate())?;
-        self.mix.map_or(Ok(()), |options| options.validate())
+        self.color.map_or(Ok(()), ColorJitter::validate)?;
+        self.rand_augment.map_or(Ok(()), RandAugment::validate)?;
+        self.erase.map_or(Ok(()), RandomErasing::validate)?;
+        self.mix.map_or(Ok(()), Mix::validate)
     }
 
     /// The first key that is set and only classifiers can have.
