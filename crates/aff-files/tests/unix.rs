@@ -1,6 +1,6 @@
 //! Links, devices, rights and processes, as Unix has them.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
