@@ -26,7 +26,7 @@ fn detector() -> ModelConfig {
 /// The error for a configuration in which one value, named by its path, is another.
 fn refusal(config: &ModelConfig, path: &str, value: Value) -> String {
     let mut json: Value = serde_json::from_str(&config.to_json().unwrap()).unwrap();
-    let pointer = format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', ""));
+    let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     match json.pointer_mut(&pointer) {
         Some(place) => *place = value,

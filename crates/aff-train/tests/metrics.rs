@@ -1,5 +1,7 @@
 //! Every metric against the figures of its official tool, on the cases of `fixtures/metrics` (made by `scripts/metric_goldens.py`).
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -233,7 +233,7 @@ fn messages_quote_the_beginning_of_what_is_long() {
     pickle.extend(b"ss.");
     is_short(read(&pickle).unwrap_err().to_string());
     is_short(read(&torch_archive(&pickle, &[])).unwrap_err().to_string());
-    is_short(read(format!("\u{80}").as_bytes()).unwrap_err().to_string());
+    is_short(read("\u{80}".as_bytes()).unwrap_err().to_string());
     for opcode in [&b"I"[..], b"F", b"g", b"p"] {
         is_short(read(&[b"\x80\x02N", opcode, long.as_bytes(), b"\n"].concat()).unwrap_err().to_string());
     }

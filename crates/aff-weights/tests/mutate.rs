@@ -68,11 +68,14 @@ fn check(target: &Target, file: &[u8], case: u64) -> bool {
     panic!("case {case} ({}) {fault}; the file is {}", target.name, path.display());
 }
 
+/// Reads a file; the message of its error otherwise.
+type Read = Box<dyn Fn(&[u8]) -> Result<(), String>>;
+
 /// Something that reads files.
 struct Target {
     name: &'static str,
     seeds: Vec<Vec<u8>>,
-    read: Box<dyn Fn(&[u8]) -> Result<(), String>>,
+    read: Read,
 }
 
 impl Target {
@@ -177,7 +180,7 @@ fn mutated(seeds: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
             }
             _ => {
                 file[at] =
-                    *b"(.0hjRbQ\x93\x94\x81]}[{\":,-9&*!#".get(random.random_range(0..26)).unwrap_or(&b'e')
+                    *b"(.0hjRbQ\x93\x94\x81]}[{\":,-9&*!#".get(random.random_range(0..26)).unwrap_or(&b'e');
             }
         }
     }

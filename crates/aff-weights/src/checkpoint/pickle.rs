@@ -281,10 +281,9 @@ impl<'a> Machine<'a> {
         let length = self.length(width)?;
         let bytes = self.take(length)?;
         let node = match (opcode, std::str::from_utf8(bytes)) {
-            (b'C' | b'B' | b'\x8e' | b'\x96', _) => Node::Bytes(bytes),
-            (_, Ok(text)) => Node::Str(text),
             // Python 2 strings are bytes.
-            (b'U' | b'T', Err(_)) => Node::Bytes(bytes),
+            (b'C' | b'B' | b'\x8e' | b'\x96', _) | (b'U' | b'T', Err(_)) => Node::Bytes(bytes),
+            (_, Ok(text)) => Node::Str(text),
             (_, Err(_)) => return Err(self.error("a text is not UTF-8")),
         };
         self.push(node)
