@@ -182,7 +182,10 @@ fn every_option_refuses_what_it_cannot_use() {
         if code != 0 {
             refused += 1;
             let value = value.to_string_lossy();
+            // Long values are cut in messages.
+            let beginning: String = value.chars().take(100).collect();
             let shown = [
+                beginning,
                 format!("--{option}"),
                 value.to_string(),
                 format!("{value:?}").trim_matches('"').to_owned(),

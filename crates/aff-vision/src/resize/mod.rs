@@ -31,7 +31,7 @@ const CHANNELS: usize = 3;
 ///
 /// let image = RgbImage::from_fn(4, 1, |x, _| Rgb([(80 * x) as u8, 7, 7]));
 /// let resized = resize(&image, ImageSize::new(1, 3), Resample::Bilinear)?;
-/// assert_eq!(resized.pixels().map(|pixel| pixel[0]).collect::<Vec<_>>(), [23, 120, 217]);
+/// assert_eq!(resized.pixels().map(|pixel| pixel[0]).collect::<Vec<_>>(), [24, 120, 216]);
 /// # Ok::<(), aff_vision::VisionError>(())
 /// ```
 pub fn resize(image: &RgbImage, to: ImageSize, filter: Resample) -> Result<RgbImage, VisionError> {
