@@ -3,7 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::DataSet;
+use super::ade20k::Ade20kLayout;
 use super::camvid::CamvidLayout;
+use super::cityscapes::CityscapesLayout;
+use super::coco::{CocoFolderLayout, CocoLayout};
+use super::folder::FolderLayout;
+use super::imagenet::ImagenetLayout;
 use crate::TrainError;
 use crate::tasks::TaskName;
 
@@ -57,33 +62,48 @@ pub trait Layout: std::fmt::Debug + Send + Sync {
 
 /// All layouts, in the order in which folders are compared with them.
 pub fn layouts() -> &'static [&'static dyn Layout] {
-    &[&CamvidLayout]
+    &[
+        &CityscapesLayout,
+        &Ade20kLayout,
+        &CocoLayout,
+        &CamvidLayout,
+        &FolderLayout,
+        &CocoFolderLayout,
+        &ImagenetLayout,
+    ]
 }
 
 /// Opens data, by the layout that they name or else by the first that recognises the folder and has labels for the task.
 ///
 /// # Errors
-/// If there is no such layout or folder, none recognises it, or the layout cannot open it.
+/// If there is no such layout or folder, none recognises it, the layout cannot open it, or files are missing.
 pub fn open(source: &DataSource) -> Result<Box<dyn DataSet>, TrainError> {
-    let known = || layouts().iter().map(|layout| layout.name()).collect::<Vec<_>>().join(", ");
+    let data = open_unchecked(source)?;
+    let missing = data.missing_files();
+    match missing.first() {
+        None => Ok(data),
+        Some(first) => {
+            let problem = format!("is missing, and so are {} other files of the data set", missing.len() - 1);
+            Err(TrainError::Data { path: first.clone(), problem })
+        }
+    }
+}
+
+/// As [`open`], but does not look for the files of every image: those that are missing are found when they are read.
+///
+/// # Errors
+/// As [`open`], but for files that are missing.
+pub fn open_unchecked(source: &DataSource) -> Result<Box<dyn DataSet>, TrainError> {
     if !source.folder.is_dir() {
         let problem = "there is no such folder; expected that of a data set".to_owned();
         return Err(TrainError::Data { path: source.folder.clone(), problem });
     }
+    if !super::files::is_plain(&source.split) {
+        return Err(TrainError::value("split", &source.split, "a plain name such as train or val"));
+    }
     let layout = match &source.layout {
-        Some(name) => layouts()
-            .iter()
-            .find(|layout| layout.name() == name)
-            .ok_or_else(|| TrainError::value("data.name", name, format!("one of {}", known())))?,
-        None => {
-            let found: Vec<&&dyn Layout> =
-                layouts().iter().filter(|layout| layout.recognizes(&source.folder)).collect();
-            let fits = found.iter().find(|layout| layout.tasks().contains(&source.task)).copied();
-            fits.or(found.first().copied()).ok_or_else(|| TrainError::Data {
-                path: source.folder.clone(),
-                problem: format!("its files lie in none of the ways known; name one of {}", known()),
-            })?
-        }
+        Some(name) => named(name)?,
+        None => recognized(source)?,
     };
     if !layout.tasks().contains(&source.task) {
         let tasks: Vec<_> = layout.tasks().iter().map(ToString::to_string).collect();
@@ -96,4 +116,27 @@ pub fn open(source: &DataSource) -> Result<Box<dyn DataSet>, TrainError> {
         return Err(TrainError::Data { path: source.folder.clone(), problem });
     }
     layout.open(source)
+}
+
+fn named(name: &str) -> Result<&'static dyn Layout, TrainError> {
+    let known = || layouts().iter().map(|layout| layout.name()).collect::<Vec<_>>().join(", ");
+    layouts()
+        .iter()
+        .find(|layout| layout.name() == name)
+        .copied()
+        .ok_or_else(|| TrainError::value("data.name", name, format!("one of {}", known())))
+}
+
+/// The first layout that fits the files and has labels for the task, else the first that fits the files.
+fn recognized(source: &DataSource) -> Result<&'static dyn Layout, TrainError> {
+    let found: Vec<_> = layouts().iter().filter(|layout| layout.recognizes(&source.folder)).collect();
+    let fits = found.iter().find(|layout| layout.tasks().contains(&source.task));
+    fits.or(found.first()).map(|layout| **layout).ok_or_else(|| {
+        let looked_for: Vec<String> = layouts()
+            .iter()
+            .map(|layout| format!("\n  {}: {}", layout.name(), layout.description()))
+            .collect();
+        let problem = format!("its files lie in none of the ways known; looked for{}", looked_for.concat());
+        TrainError::Data { path: source.folder.clone(), problem }
+    })
 }

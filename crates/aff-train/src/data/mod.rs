@@ -3,22 +3,37 @@
 //! A [`DataSet`] is a list of samples that can be read in any order, by any thread. Those that lie in folders are opened by their
 //! [`Layout`]: [`open`] recognises it from the files.
 
+mod ade20k;
 mod camvid;
+mod check;
+mod cityscapes;
+mod coco;
+mod contact_sheet;
+mod files;
+mod folder;
+mod imagenet;
+mod label_maps;
 mod layout;
 mod loader;
+mod results;
 mod shapes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aff_vision::{ImageSize, RgbImage};
 
 use crate::TrainError;
+use crate::metrics::CityscapesTruth;
 use crate::targets::Target;
 
 pub use crate::targets::IGNORED;
-pub use camvid::{CAMVID_CLASSES, Camvid};
-pub use layout::{DataSource, Layout, layouts, open};
+pub use camvid::CAMVID_CLASSES;
+pub use check::{ClassCount, DataCheck, DataProblem, check};
+pub use cityscapes::CITYSCAPES_CLASSES;
+pub use contact_sheet::contact_sheet;
+pub use layout::{DataSource, Layout, layouts, open, open_unchecked};
 pub use loader::{Batch, Loader, LoaderOptions};
+pub use results::ResultFiles;
 pub use shapes::Shapes;
 
 /// An image and what it should be recognised as.
@@ -78,6 +93,17 @@ impl Category {
     pub fn stuff(id: u32, name: impl Into<String>) -> Self {
         Self { kind: CategoryKind::Stuff, ..Self::thing(id, name) }
     }
+}
+
+/// Whose rules objects are judged by, and whose form their files have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// COCO's: [`AveragePrecision`](crate::AveragePrecision), JSON.
+    #[default]
+    Coco,
+    /// Cityscapes': [`CityscapesAp`](crate::CityscapesAp), a text and a mask for each object.
+    Cityscapes,
 }
 
 /// A list of images and their targets that can be read in any order, by any thread.
@@ -148,6 +174,25 @@ pub trait DataSet: std::fmt::Debug + Send + Sync {
     /// As [`Self::load`].
     fn load_target(&self, index: usize) -> Result<Target, TrainError> {
         Ok(self.load(index)?.target)
+    }
+
+    /// Files that the data set names and that are not there.
+    fn missing_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// By whose rules objects are judged and written.
+    fn protocol(&self) -> Protocol {
+        Protocol::Coco
+    }
+
+    /// The truth of an image as Cityscapes' own figures need it; `None` where the [protocol](Self::protocol) is another.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn cityscapes_truth(&self, index: usize) -> Result<Option<CityscapesTruth>, TrainError> {
+        let _ = index;
+        Ok(None)
     }
 
     /// Names of the categories, by class.

@@ -258,29 +258,31 @@ fn recipes_with_mistakes_are_refused_by_name() {
 
 #[test]
 fn data_with_mistakes_are_refused_by_file() {
-    use aff_train::data::{Camvid, DataSet};
+    use aff_train::data::{DataSource, open};
+    use aff_train::tasks::TaskName;
 
     let data = data();
+    let source = DataSource::new(data.path(), "train", TaskName::Semantic).with_layout("camvid");
     let photos = data.path().join("train");
-    assert_eq!(Camvid::open(data.path(), "train").unwrap().len(), 4);
+    assert_eq!(open(&source).unwrap().len(), 4);
 
     LabelMap::new(ImageSize::new(32, 48), vec![12; 32 * 48])
         .unwrap()
         .write_png(data.path().join("trainannot/0.png"))
         .unwrap();
-    let error = Camvid::open(data.path(), "train").unwrap().load(0).unwrap_err().to_string();
+    let error = open(&source).unwrap().load(0).unwrap_err().to_string();
     assert!(error.contains("0.png: has the label 12; expected 0 to 11"), "{error}");
     LabelMap::new(ImageSize::new(1, 1), vec![0])
         .unwrap()
         .write_png(data.path().join("trainannot/1.png"))
         .unwrap();
-    let error = Camvid::open(data.path(), "train").unwrap().load(1).unwrap_err().to_string();
+    let error = open(&source).unwrap().load(1).unwrap_err().to_string();
     assert!(error.contains("1.png: is 48 x 32 (width x height); its masks are 1 x 1"), "{error}");
     std::fs::remove_file(data.path().join("trainannot/2.png")).unwrap();
-    let error = Camvid::open(data.path(), "train").unwrap_err().to_string();
-    assert!(error.contains("2.png: has no label map"), "{error}");
+    let error = open(&source).unwrap_err().to_string();
+    assert!(error.contains("trainannot/2.png: is missing"), "{error}");
     std::fs::remove_dir_all(&photos).unwrap();
     std::fs::create_dir(&photos).unwrap();
-    let error = Camvid::open(data.path(), "train").unwrap_err().to_string();
+    let error = open(&source).unwrap_err().to_string();
     assert!(error.contains("there are no photos"), "{error}");
 }
