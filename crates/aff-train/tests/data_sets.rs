@@ -565,7 +565,7 @@ fn coco_results_have_the_numbers_of_the_data_set() {
     assert_eq!(written, [output.join("instances.json")]);
     let file: Value = serde_json::from_slice(&fs::read(&written[0]).unwrap()).unwrap();
     // With a box, pycocotools would take its area for that of the mask.
-    let expected = json!([{"image_id": 139, "category_id": 90, "segmentation": {"size": [4, 6], "counts": "08@"}, "score": 0.5}]);
+    let expected = json!([{"image_id": 139, "category_id": 90, "segmentation": {"size": [4, 6], "counts": "08`0"}, "score": 0.5}]);
     assert_eq!(file, expected);
 
     let mut results = ResultFiles::new(&output, data.as_ref()).unwrap();
