@@ -218,7 +218,7 @@ impl ResultFiles {
                 Kind::Instances => aff_vision::write_json(&path, &self.instances)?,
                 Kind::Boxes => aff_vision::write_json(&path, &self.boxes)?,
                 Kind::Panoptic => {
-                    aff_vision::write_json(&path, &Annotations { annotations: &self.segments })?
+                    aff_vision::write_json(&path, &Annotations { annotations: &self.segments })?;
                 }
             }
             written.push(path);

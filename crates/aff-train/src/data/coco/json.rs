@@ -87,13 +87,16 @@ pub(super) struct Instances {
     pub(super) objects: Vec<Vec<(u32, ObjectRecord)>>,
 }
 
+/// The picture of the ids of an image, and its segments with their class.
+pub(super) type PanopticSegments = (PathBuf, Vec<(u32, SegmentRecord)>);
+
 /// A file of panoptic annotations, checked.
 #[derive(Debug)]
 pub(super) struct Panoptic {
     pub(super) categories: Vec<Category>,
     pub(super) images: Vec<Image>,
-    /// Of each image the picture of the ids and the segments with their class; `None` where the file has none.
-    pub(super) segments: Vec<Option<(PathBuf, Vec<(u32, SegmentRecord)>)>>,
+    /// Those of each image; `None` where the file has none.
+    pub(super) segments: Vec<Option<PanopticSegments>>,
 }
 
 /// A file with its images and categories checked, whatever its annotations are.
@@ -132,8 +135,7 @@ impl Panoptic {
     /// Reads a file; `photos` is the folder of the images, `pictures` that of the ids.
     pub(super) fn read(path: &Path, photos: &Path, pictures: &Path) -> Result<Self, TrainError> {
         let file = Checked::read(path, photos)?;
-        let mut segments: Vec<Option<(PathBuf, Vec<(u32, SegmentRecord)>)>> =
-            file.images.iter().map(|_| None).collect();
+        let mut segments: Vec<Option<PanopticSegments>> = file.images.iter().map(|_| None).collect();
         for (index, text) in file.annotations.iter().enumerate() {
             let record: PanopticRecord = file.parse("annotation", index, text)?;
             let name = format!("annotation of image {}", record.image_id);
