@@ -1,5 +1,7 @@
 //! Every layout on a small data set of its form, whole and damaged.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::fs;
 use std::path::Path;
 

@@ -248,7 +248,7 @@ fn recipes_with_mistakes_are_refused_by_name() {
         ),
         ("embed_dims: [8,", "embed_dims: [9,", "embed_dims[0]"),
         ("train: train", "train: test", "there is no such folder"),
-        ("name: camvid", "name: snapshots", "`data.name` is snapshots; expected one of camvid"),
+        ("name: camvid", "name: snapshots", "`data.name` is snapshots; expected one of cityscapes, ade20k"),
     ] {
         let recipe = recipe(data.path(), &output, &[(from, to)]).unwrap();
         let error = Trainer::new(recipe).unwrap_err().to_string();
