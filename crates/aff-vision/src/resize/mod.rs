@@ -5,7 +5,7 @@
 //! 2^-22: models were trained on exactly these pixels.
 //!
 //! The order of the passes decides some last bits. It is that of Pillow 13: along the rows first, unless much more is taken off the
-//! height than off the width. Pillow before 12.3 goes along the rows first in any case, which makes no difference to a picture that
+//! height than off the width. Pillow up to 12.0 goes along the rows first in any case, which makes no difference to a picture that
 //! keeps its shape and is at most twice as high as wide.
 
 mod passes;
