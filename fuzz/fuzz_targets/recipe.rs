@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use aff_train::Recipe;
+use aff_train::data::Category;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,5 +14,5 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(recipe) = Recipe::read(file.path()) else { return };
     let _ = recipe.preprocessor();
-    let _ = recipe.model_config(vec!["one".to_owned(), "two".to_owned()]);
+    let _ = recipe.model_config(&[Category::thing(1, "one"), Category::thing(2, "two")]);
 });

@@ -21,8 +21,9 @@ pub struct Arguments {
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 all went well; 1 it could not be done; 2 wrong arguments; 3 some of several photos were skipped; 130 interrupted.
-Environment: RAYON_NUM_THREADS, RUST_LOG (debug tells what is computed), NO_COLOR; for models on the hub HF_HOME, HF_HUB_CACHE,
-HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN.";
+Environment: RAYON_NUM_THREADS, RUST_LOG (debug tells what is computed), NO_COLOR; for models on the hub HF_HOME,
+XDG_CACHE_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_DISABLE_IMPLICIT_TOKEN,
+HF_HUB_DISABLE_SYMLINKS, HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use autofocusformer::files;
-use autofocusformer::vision::{self, DecodeLimits, RgbImage, VisionError};
+use autofocusformer::vision::{self, DecodeLimits, RgbImage};
 
 use crate::arguments::extension;
 
@@ -15,8 +14,6 @@ const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", 
 const MOST_PIXELS: u64 = u32::MAX as u64;
 /// Stands for standard input.
 const STDIN: &str = "-";
-/// Bytes of standard input that tell whether it is an image.
-const HEAD: u64 = 64;
 
 /// Arguments of every command that takes photos.
 #[derive(Debug, clap::Args)]
@@ -56,8 +53,11 @@ pub(crate) struct Source {
 impl Source {
     /// Reads the photo.
     pub(crate) fn open(&self, limits: &DecodeLimits) -> Result<RgbImage> {
-        let photo =
-            if self.is_stdin() { read_stdin(limits)? } else { vision::open_within(&self.path, limits)? };
+        let photo = if self.is_stdin() {
+            vision::read_from(std::io::stdin().lock(), "standard input", limits)?
+        } else {
+            vision::open_within(&self.path, limits)?
+        };
         tracing::debug!(source = %self.path.display(), width = photo.width(), height = photo.height(), "decoded");
         Ok(photo)
     }
@@ -71,20 +71,6 @@ impl Source {
         let text = self.path.to_string_lossy();
         if text.chars().any(char::is_control) { format!("{text:?}") } else { text.into_owned() }
     }
-}
-
-/// The image on standard input. What does not begin like an image is not read to its end, which may never come.
-fn read_stdin(limits: &DecodeLimits) -> Result<RgbImage> {
-    let read = |limit| {
-        let stream = std::io::Read::take(std::io::stdin().lock(), limit);
-        files::read_stream(stream, "standard input", limit)
-    };
-    let mut bytes = read(HEAD)?;
-    if let Err(error @ VisionError::NotAnImage { .. }) = vision::decode(&bytes) {
-        return Err(error).context("standard input");
-    }
-    bytes.extend(files::read_stream(std::io::stdin().lock(), "standard input", vision::MAX_BYTES)?);
-    vision::decode_within(&bytes, limits).context("standard input")
 }
 
 impl SourceArgs {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, ImageReader, Limits, Luma};
 
-use crate::decode::MAX_BYTES;
+use crate::decode::MAX_LABEL_BYTES;
 use crate::files::write_encoded;
 use crate::{ImageSize, VisionError};
 
@@ -79,7 +79,7 @@ impl LabelMap {
             .and_then(ImageReader::with_guessed_format)
             .map_err(|error| refuse(error.to_string()))?;
         let mut limits = Limits::default();
-        limits.max_alloc = Some(MAX_BYTES);
+        limits.max_alloc = Some(MAX_LABEL_BYTES);
         reader.limits(limits);
         let image = reader.decode().map_err(|error| refuse(format!("it is not a label map: {error}")))?;
         let size = ImageSize::new(image.height(), image.width());

@@ -23,7 +23,7 @@ mod rle;
 mod segment;
 mod size;
 
-pub use decode::{DecodeLimits, MAX_BYTES, MAX_PIXELS, decode, decode_within, open, open_within};
+pub use decode::{DecodeLimits, MAX_PIXELS, decode, decode_within, open, open_within, read_from};
 pub use dots::draw_dots;
 pub use error::VisionError;
 pub use files::{write_json, write_png};

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::check::repository_root;
 
-/// The crates whose test `mutate` goes on for as long as `AFF_MUTATE_SECONDS` says.
-const CRATES: [&str; 1] = ["aff-weights"];
+/// The crates and their tests that go on for as long as `AFF_MUTATE_SECONDS` says.
+const TESTS: [(&str, &str); 2] = [("aff-vision", "damaged"), ("aff-weights", "mutate")];
 
 /// Arguments of `cargo xtask mutate`.
 #[derive(Debug, clap::Args)]
@@ -22,9 +22,9 @@ pub(crate) struct Mutate {
 
 impl Mutate {
     pub(crate) fn run(&self) -> Result<()> {
-        for crate_name in CRATES {
+        for (crate_name, test) in TESTS {
             let status = Command::new("cargo")
-                .args(["test", "-p", crate_name, "--test", "mutate", "--", "--nocapture"])
+                .args(["test", "-p", crate_name, "--test", test, "--", "--nocapture"])
                 .env("AFF_MUTATE_SECONDS", (self.minutes * 60).to_string())
                 .env("AFF_MUTATE_FIRST", self.first.to_string())
                 .current_dir(repository_root()?)

@@ -4,43 +4,23 @@
 //! with: alpha is dropped (not composited), a palette is looked up, grey is repeated, of 16-bit samples the upper 8
 //! bits are kept. Of an animation the first frame is taken.
 
-use std::io::Cursor;
+mod format;
+mod jpeg;
+mod limits;
+mod png;
+
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::error::{ImageError, LimitErrorKind};
+use image::metadata::Orientation;
 use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, Pixel, RgbImage,
 };
 
 use crate::{ImageSize, VisionError};
-
-/// The most pixels an image may have unless other limits are given; more are refused before any pixel is decoded.
-pub const MAX_PIXELS: u64 = 200_000_000;
-
-/// The most bytes a decoder may allocate, or a file may have: 200 megapixels of 16-bit RGBA fit.
-pub const MAX_BYTES: u64 = 2 << 30;
-
-/// How large an image may be that is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DecodeLimits {
-    /// The most pixels it may have; [`MAX_PIXELS`] unless set.
-    pub max_pixels: u64,
-}
-
-impl DecodeLimits {
-    /// With another limit on the pixels.
-    #[must_use]
-    pub fn with_max_pixels(self, max_pixels: u64) -> Self {
-        Self { max_pixels }
-    }
-}
-
-impl Default for DecodeLimits {
-    fn default() -> Self {
-        Self { max_pixels: MAX_PIXELS }
-    }
-}
+pub(crate) use limits::MAX_LABEL_BYTES;
+pub use limits::{DecodeLimits, MAX_PIXELS};
 
 /// Reads an image file within [`MAX_PIXELS`].
 ///
@@ -83,11 +63,34 @@ pub fn open_within(path: impl AsRef<Path>, limits: &DecodeLimits) -> Result<RgbI
         return Err(refuse("it is a device or a pipe; save the image to a file first", None));
     }
     let origin = format!("{path:?}");
-    if metadata.len() > MAX_BYTES {
-        return Err(too_many_bytes(origin, metadata.len()));
+    if metadata.len() > limits.file_bytes() {
+        return Err(too_many_bytes(origin, metadata.len(), limits));
     }
-    let bytes = std::fs::read(path).map_err(read_error)?;
+    let file = std::fs::File::open(path).map_err(read_error)?;
+    let bytes = read_bytes(file, &origin, limits, read_error)?;
     decode_from(&bytes, origin, limits)
+}
+
+/// Reads an image from a stream, such as standard input, which errors call `origin`. What is no image is refused by its first bytes, and
+/// no more is read than an image within the limits may have: a stream may have no end.
+///
+/// # Errors
+/// As for [`open`].
+///
+/// ```
+/// use aff_vision::DecodeLimits;
+///
+/// let error = aff_vision::read_from(std::io::repeat(0), "standard input", &DecodeLimits::default());
+/// assert!(error.unwrap_err().to_string().starts_with("standard input is not an image"));
+/// ```
+pub fn read_from(reader: impl Read, origin: &str, limits: &DecodeLimits) -> Result<RgbImage, VisionError> {
+    let read_error = |error: std::io::Error| VisionError::Read {
+        path: origin.into(),
+        reason: error.to_string(),
+        source: Some(error),
+    };
+    let bytes = read_bytes(reader, origin, limits, read_error)?;
+    decode_from(&bytes, origin.to_owned(), limits)
 }
 
 /// Decodes an image that is in memory, within [`MAX_PIXELS`].
@@ -127,73 +130,111 @@ pub fn decode_within(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, Vi
     decode_from(bytes, "the given bytes".to_owned(), limits)
 }
 
-fn too_many_bytes(origin: String, length: u64) -> VisionError {
+/// The bytes of an image: only the first of what is none, and never many more than the limit.
+fn read_bytes(
+    mut reader: impl Read,
+    origin: &str,
+    limits: &DecodeLimits,
+    read_error: impl Fn(std::io::Error) -> VisionError,
+) -> Result<Vec<u8>, VisionError> {
+    let mut bytes = Vec::new();
+    reader.by_ref().take(format::HEAD_BYTES).read_to_end(&mut bytes).map_err(&read_error)?;
+    format::recognise(&bytes, origin)?;
+    reader.take(limits.file_bytes()).read_to_end(&mut bytes).map_err(&read_error)?;
+    Ok(bytes)
+}
+
+fn too_many_bytes(origin: String, length: u64, limits: &DecodeLimits) -> VisionError {
     VisionError::TooLarge {
         origin,
-        found: format!("a file of {length} bytes"),
-        limit: format!("{MAX_BYTES} bytes"),
+        found: format!("an image of {length} bytes or more"),
+        limit: format!("{} bytes, for {} pixels", limits.file_bytes(), limits.max_pixels),
     }
 }
 
-fn decode_from(bytes: &[u8], origin: String, limits: &DecodeLimits) -> Result<RgbImage, VisionError> {
-    if bytes.is_empty() {
-        return Err(VisionError::NotAnImage { origin, found: "it is empty".to_owned() });
+fn too_much_memory(origin: &str, limits: &DecodeLimits) -> VisionError {
+    VisionError::TooLarge {
+        origin: origin.to_owned(),
+        found: "an image of this kind and size, by the memory that decoding it takes,".to_owned(),
+        limit: format!("{} bytes, for {} pixels", limits.memory_bytes(), limits.max_pixels),
     }
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(too_many_bytes(origin, bytes.len() as u64));
-    }
-    let Some(format) = image::guess_format(bytes).ok().filter(|&format| is_accepted(format)) else {
-        return Err(VisionError::NotAnImage { origin, found: describe_start(bytes) });
-    };
-    if !format.reading_enabled() {
-        return Err(VisionError::Unsupported {
-            origin,
-            what: format!("{format:?} (this build leaves its decoder out)"),
-            remedy: "build aff-vision with that format's feature".to_owned(),
-        });
-    }
-    if format == ImageFormat::Jpeg {
-        check_jpeg(bytes, &origin)?;
-    }
-    let translate = |error: ImageError| translate(error, format, &origin);
+}
 
+fn damaged(origin: &str, format: &str, reason: &str) -> VisionError {
+    VisionError::Damaged { origin: origin.to_owned(), format: format.to_owned(), reason: reason.to_owned() }
+}
+
+fn decode_from(bytes: &[u8], origin: String, limits: &DecodeLimits) -> Result<RgbImage, VisionError> {
+    let format = format::recognise(bytes, &origin)?;
+    if bytes.len() as u64 > limits.file_bytes() {
+        return Err(too_many_bytes(origin, bytes.len() as u64, limits));
+    }
+    let (mut image, orientation) = match format {
+        ImageFormat::Png => {
+            let (image, orientation) = png::decode(bytes, &origin, limits)?;
+            (DynamicImage::ImageRgb8(image), orientation)
+        }
+        _ => decode_whole(bytes, format, &origin, limits)?,
+    };
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+/// Decodes an image of a format whose decoder gives the whole picture at once. Its samples have 8 bits.
+fn decode_whole(
+    bytes: &[u8],
+    format: ImageFormat,
+    origin: &str,
+    limits: &DecodeLimits,
+) -> Result<(DynamicImage, Orientation), VisionError> {
+    let translate = |error: ImageError| translate(error, format, origin, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut of_decoder = Limits::no_limits();
-    of_decoder.max_alloc = Some(MAX_BYTES);
+    of_decoder.max_alloc = Some(limits.memory_bytes());
     reader.limits(of_decoder);
     let mut decoder = reader.into_decoder().map_err(translate)?;
     let (width, height) = decoder.dimensions();
     let size = ImageSize { height, width };
+    let stored = u64::from(decoder.color_type().bytes_per_pixel());
+    let bytes_per_pixel = match format {
+        // The samples are copied once more.
+        ImageFormat::Tiff => stored + stored.max(3),
+        // A progressive file's coefficients, of 16 bits, are held until the last scan.
+        ImageFormat::Jpeg => 3 * stored,
+        _ => stored + 3,
+    };
+    check_size(size, bytes_per_pixel, &format!("{format:?}"), origin, limits)?;
+    check_colour(decoder.original_color_type(), origin)?;
+    if format == ImageFormat::Jpeg {
+        jpeg::check(bytes, origin)?;
+    }
+    let orientation = decoder.orientation().map_err(translate)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(translate)?;
+    Ok((DynamicImage::ImageRgb8(into_rgb8(image)), orientation))
+}
+
+/// Before anything is allocated for the pixels, each of which takes so many bytes.
+fn check_size(
+    size: ImageSize,
+    bytes_per_pixel: u64,
+    format: &str,
+    origin: &str,
+    limits: &DecodeLimits,
+) -> Result<(), VisionError> {
     if size.area() > limits.max_pixels {
         return Err(VisionError::TooLarge {
-            origin,
+            origin: origin.to_owned(),
             found: format!("an image of {size}"),
             limit: format!("{} pixels", limits.max_pixels),
         });
     }
-    if size.is_empty() {
-        return Err(VisionError::Damaged {
-            origin,
-            format: format!("{format:?}"),
-            reason: format!("it is {size}, without a pixel"),
-        });
+    if size.area().saturating_mul(bytes_per_pixel) > limits.memory_bytes() {
+        return Err(too_much_memory(origin, limits));
     }
-    check_colour(decoder.original_color_type(), &origin)?;
-    let orientation = decoder.orientation().map_err(translate)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(translate)?;
-    image.apply_orientation(orientation);
-    Ok(into_rgb8(image))
-}
-
-fn is_accepted(format: ImageFormat) -> bool {
-    use ImageFormat::{Bmp, Jpeg, Png, Tiff, WebP};
-    matches!(format, Bmp | Jpeg | Png | Tiff | WebP)
-}
-
-/// The first bytes, readable where they are text.
-fn describe_start(bytes: &[u8]) -> String {
-    let start = &bytes[..bytes.len().min(16)];
-    format!("its first bytes are \"{}\"", start.escape_ascii())
+    if size.is_empty() {
+        return Err(damaged(origin, format, &format!("it is {size}, without a pixel")));
+    }
+    Ok(())
 }
 
 fn check_colour(colour: ExtendedColorType, origin: &str) -> Result<(), VisionError> {
@@ -214,58 +255,17 @@ fn unsupported_colour(what: &str, origin: &str) -> VisionError {
     }
 }
 
-/// What the JPEG decoder would let pass: it turns CMYK to RGB without its colour profile, which is far off, and fills
-/// the missing part of a truncated picture with grey.
-fn check_jpeg(bytes: &[u8], origin: &str) -> Result<(), VisionError> {
-    let truncated = || VisionError::Damaged {
-        origin: origin.to_owned(),
-        format: "Jpeg".to_owned(),
-        reason: "the file ends before the picture does".to_owned(),
-    };
-    let mut at = 2;
-    loop {
-        // A marker may be preceded by any number of fill bytes 0xFF. Anything else here is for the decoder to judge.
-        let Some(&byte) = bytes.get(at) else { return Err(truncated()) };
-        if byte != 0xFF {
-            return Ok(());
-        }
-        let Some(&marker) = bytes.get(at + 1) else { return Err(truncated()) };
-        match marker {
-            0xFF => at += 1,
-            0x01 | 0xD0..=0xD8 => at += 2,
-            // Start of scan: compressed data has 0x00 or a restart marker after each 0xFF, so that this pair can
-            // only be the end of the image.
-            0xDA if !bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9]) => return Err(truncated()),
-            0xDA => return Ok(()),
-            _ => {
-                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return Err(truncated()) };
-                let is_frame = matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC);
-                if is_frame && bytes.get(at + 9) == Some(&4) {
-                    return Err(unsupported_colour("CMYK (printing colours)", origin));
-                }
-                at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
-            }
-        }
-    }
-}
-
-fn translate(error: ImageError, format: ImageFormat, origin: &str) -> VisionError {
-    let origin = origin.to_owned();
+fn translate(error: ImageError, format: ImageFormat, origin: &str, limits: &DecodeLimits) -> VisionError {
     match error {
-        ImageError::Limits(error) => VisionError::TooLarge {
-            origin,
-            found: match error.kind() {
-                LimitErrorKind::InsufficientMemory => "the memory that decoding it takes".to_owned(),
-                _ => "its size".to_owned(),
-            },
-            limit: format!("{MAX_PIXELS} pixels and {MAX_BYTES} bytes"),
-        },
+        ImageError::Limits(error) if matches!(error.kind(), LimitErrorKind::InsufficientMemory) => {
+            too_much_memory(origin, limits)
+        }
         ImageError::Unsupported(error) => VisionError::Unsupported {
-            origin,
+            origin: origin.to_owned(),
             what: format!("this variant of {format:?} ({error})"),
             remedy: "convert it to a plain PNG or JPEG first".to_owned(),
         },
-        other => VisionError::Damaged { origin, format: format!("{format:?}"), reason: other.to_string() },
+        other => damaged(origin, &format!("{format:?}"), &other.to_string()),
     }
 }
 
