@@ -16,6 +16,7 @@ enum Command {
     /// Check the rules of the repository that the compiler does not see
     Check(commands::check::Check),
     Convert(Convert),
+    Golden(commands::golden::Golden),
     /// Write the configurations of the published models into models/
     Models(commands::models::Models),
     /// Read damaged files for some minutes: neither may anything panic nor take more than its share of time and memory
@@ -30,6 +31,7 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Golden(golden) => golden.run(),
         Command::Models(models) => models.run(),
         Command::Mutate(mutate) => mutate.run(),
         Command::Overfit(overfit) => overfit.run(),

@@ -41,13 +41,13 @@ pub enum Head {
 
 /// What heads are built for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct HeadSizes<'a> {
+pub struct HeadSizes<'a> {
     /// Channels of the tokens of each stage.
-    pub(crate) embed_dims: &'a [usize; 4],
+    pub embed_dims: &'a [usize; 4],
     /// Object queries.
-    pub(crate) queries: usize,
+    pub queries: usize,
     /// Classes, without "no object".
-    pub(crate) classes: usize,
+    pub classes: usize,
 }
 
 impl Head {

@@ -1,6 +1,7 @@
-//! What a segmentation network is trained with: matched classification and mask losses on every decoder output (section 10 of
-//! the method).
+//! What networks are trained with: matched losses of classes and masks (section 10 of the method) or of classes and boxes (section 13)
+//! on every decoder output, and the cross entropy of classifiers.
 
+mod boxes;
 mod classification;
 mod criterion;
 mod mask;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::tasks::Update;
 
+pub use boxes::{BoxCriterion, BoxLayerLosses, BoxWeights, ImageBoxes};
 pub use classification::{CrossEntropy, cross_entropy, soft_cross_entropy};
 pub use criterion::{BatchTargets, Criterion, Normalizer};
 pub(crate) use points::Stencil;
@@ -22,7 +24,7 @@ pub(crate) use points::Stencil;
 pub use mask::{binary_cross_entropy, dice_loss};
 pub use matching::{Match, match_queries};
 
-/// Weights and settings of the losses. The defaults are Mask2Former's.
+/// Weights and settings of the losses. The defaults are Mask2Former's, and for boxes Deformable DETR's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossOptions {
@@ -47,6 +49,9 @@ pub struct LossOptions {
     pub semantic: f64,
     /// Classes weigh in the semantic loss as a power of the inverse of their share of the pixels: 0 for all alike.
     pub semantic_balance: f64,
+    /// Of detectors, besides [`class`](Self::class), which weighs their focal loss.
+    #[serde(skip_serializing_if = "BoxWeights::is_default")]
+    pub boxes: BoxWeights,
 }
 
 impl Default for LossOptions {
@@ -62,6 +67,7 @@ impl Default for LossOptions {
             importance_share: 0.75,
             semantic: 0.0,
             semantic_balance: 0.0,
+            boxes: BoxWeights::default(),
         }
     }
 }
@@ -81,6 +87,8 @@ impl LossOptions {
             ("loss.importance_share", self.importance_share, 1.0),
             ("loss.semantic", self.semantic, 1e6),
             ("loss.semantic_balance", self.semantic_balance, 4.0),
+            ("loss.boxes.l1", self.boxes.l1, 1e6),
+            ("loss.boxes.giou", self.boxes.giou, 1e6),
         ] {
             if !(0.0..=high).contains(&value) {
                 return Err(TrainError::value(key, value, format!("0 to {high}")));

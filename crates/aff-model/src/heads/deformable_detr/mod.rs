@@ -96,10 +96,34 @@ impl BoxHead {
 /// What a decoder layer leaves.
 #[derive(Debug)]
 struct Decoded {
-    /// `[B,Q,C]`, which only the tests look at.
-    #[cfg_attr(not(test), allow(dead_code, reason = "an inner result that golden files hold"))]
+    /// `[B,Q,C]`
     hidden: Tensor,
     prediction: BoxPrediction,
+}
+
+/// What the head computes on its way, for comparisons with other implementations.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DetrTrace {
+    /// The tokens of res5, res4 and res3 after the encoder, each `[B,N,C]`.
+    pub memory: Vec<Tensor>,
+    /// The first references, `[B,Q,2]` or with two stages `[B,Q,4]`.
+    pub reference: Tensor,
+    /// The queries after each decoder layer, `[B,Q,C]`.
+    pub hidden: Vec<Tensor>,
+    /// What each decoder layer predicts.
+    pub predictions: Vec<BoxPrediction>,
+    /// What the tokens of the memory propose, one level after the other, where the head has two stages.
+    pub proposals: Option<ProposalTrace>,
+}
+
+/// The first of two stages.
+#[derive(Debug, Clone)]
+pub struct ProposalTrace {
+    /// A class and a box of every token of the memory.
+    pub prediction: BoxPrediction,
+    /// For each image the tokens that became queries, best first.
+    pub chosen: Vec<Vec<u32>>,
 }
 
 /// What the decoder starts from.
@@ -109,16 +133,15 @@ struct Start {
     /// `[B,Q,C]`
     content: Tensor,
     references: References,
-    proposals: Option<BoxPrediction>,
+    proposals: Option<ProposalTrace>,
 }
 
 impl DeformableDetrHead {
     /// Parameters `input_proj.*`, `transformer.*`, `query_embed.*`, `class_embed.*` and `bbox_embed.*`.
-    pub(crate) fn new(
-        config: &DeformableDetrConfig,
-        sizes: HeadSizes<'_>,
-        vb: &VarBuilder<'_>,
-    ) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a parameter is missing or has another shape.
+    pub fn new(config: &DeformableDetrConfig, sizes: HeadSizes<'_>, vb: &VarBuilder<'_>) -> Result<Self> {
         let HeadSizes { embed_dims, queries, classes } = sizes;
         let width = config.hidden_dim;
         let attention = DeformableSizes {
@@ -162,14 +185,34 @@ impl DeformableDetrHead {
     /// Predicts boxes from the normalised tokens res2 to res5, of which it looks at the last three.
     pub(super) fn predict(&self, stages: &[Tokens; 4], auxiliary: Auxiliary) -> Result<BoxOutput> {
         let [_, res3, res4, res5] = stages;
-        let memory = self.encoder.forward([res5, res4, res3])?;
-        let start = self.start(&memory)?;
-        let mut predictions: Vec<_> =
-            self.decode(&memory, &start)?.into_iter().map(|decoded| decoded.prediction).collect();
+        let DetrTrace { mut predictions, proposals, .. } = self.trace([res5, res4, res3])?;
         if auxiliary == Auxiliary::Drop {
             predictions.drain(..predictions.len().saturating_sub(1));
         }
-        BoxOutput::new(predictions, start.proposals.filter(|_| auxiliary == Auxiliary::Keep))
+        let proposals = proposals.filter(|_| auxiliary == Auxiliary::Keep);
+        BoxOutput::new(predictions, proposals.map(|proposals| proposals.prediction))
+    }
+
+    /// Everything that is computed from the normalised tokens of res5, res4 and res3.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn trace(&self, levels: [&Tokens; LEVELS]) -> Result<DetrTrace> {
+        let memory = self.encoder.forward(levels)?;
+        let start = self.start(&memory)?;
+        let (hidden, predictions) = self
+            .decode(&memory, &start)?
+            .into_iter()
+            .map(|decoded| (decoded.hidden, decoded.prediction))
+            .unzip();
+        let (References::Points(reference) | References::Boxes(reference)) = start.references;
+        Ok(DetrTrace {
+            memory: memory.levels.iter().map(|level| level.tokens.feat.clone()).collect(),
+            reference,
+            hidden,
+            predictions,
+            proposals: start.proposals,
+        })
     }
 
     fn start(&self, memory: &Memory) -> Result<Start> {

@@ -6,7 +6,7 @@ use candle_core::{DType, IndexOp, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::references::References;
-use super::{BoxHead, Start};
+use super::{BoxHead, ProposalTrace, Start};
 use crate::layers::{LayerNorm, Linear, linear};
 use crate::macs::Macs;
 use crate::transformer::{LEVELS, Memory};
@@ -58,7 +58,7 @@ impl Proposals {
             position: queries.narrow(2, 0, self.width)?.contiguous()?,
             content: queries.narrow(2, self.width, self.width)?.contiguous()?,
             references: References::Boxes(references),
-            proposals: Some(all),
+            proposals: Some(ProposalTrace { prediction: all, chosen: best }),
         })
     }
 
@@ -92,7 +92,7 @@ fn proposed_boxes(memory: &Memory) -> Result<Tensor> {
 }
 
 /// For each image the tokens of the highest logits of class 0, best first, ties in the order of the tokens.
-pub(super) fn best_tokens(class_logits: &Tensor, count: usize) -> Result<Vec<Vec<u32>>> {
+fn best_tokens(class_logits: &Tensor, count: usize) -> Result<Vec<Vec<u32>>> {
     let scores = class_logits.detach().i((.., .., 0))?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let best = |scores: Vec<f64>| {
         let mut order: Vec<u32> = (0..scores.len() as u32).collect();

@@ -6,9 +6,7 @@ use aff_geometry::Canvas;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 
-use super::proposals::best_tokens;
-use super::references::References;
-use super::{DeformableDetrHead, Start, name_in_detector};
+use super::{DeformableDetrHead, name_in_detector};
 use crate::boxes::overlap;
 use crate::config::{
     BackboneConfig, DeformableDetrConfig, Mask2FormerConfig, ModelConfig, SegmentationConfig,
@@ -63,28 +61,24 @@ fn compare(suffix: &str) {
     let head = DeformableDetrHead::new(&config(suffix), sizes, &builder(&parameters)).unwrap();
     let (levels, inputs) = levels(&golden);
 
-    let memory = head.encoder.forward([&levels[0], &levels[1], &levels[2]]).unwrap();
-    for (level, tokens) in memory.levels.iter().enumerate() {
-        golden.assert_close(&format!("memory{level}"), &tokens.tokens.feat, TOLERANCE);
+    let trace = head.trace([&levels[0], &levels[1], &levels[2]]).unwrap();
+    for (level, memory) in trace.memory.iter().enumerate() {
+        golden.assert_close(&format!("memory{level}"), memory, TOLERANCE);
     }
-    let start: Start = head.start(&memory).unwrap();
-    let (References::Points(reference) | References::Boxes(reference)) = &start.references;
-    golden.assert_close("reference", reference, TOLERANCE);
-    let decoded = head.decode(&memory, &start).unwrap();
-    assert_eq!(decoded.len(), 3);
+    golden.assert_close("reference", &trace.reference, TOLERANCE);
+    assert_eq!((trace.hidden.len(), trace.predictions.len()), (3, 3));
 
     let mut outputs = Vec::new();
-    for (layer, decoded) in decoded.iter().enumerate() {
-        golden.assert_close(&format!("hidden{layer}"), &decoded.hidden, TOLERANCE);
-        outputs.push((layer.to_string(), &decoded.prediction));
+    for (layer, (hidden, prediction)) in trace.hidden.iter().zip(&trace.predictions).enumerate() {
+        golden.assert_close(&format!("hidden{layer}"), hidden, TOLERANCE);
+        outputs.push((layer.to_string(), prediction));
     }
-    if let Some(proposals) = &start.proposals {
-        let topk = best_tokens(&proposals.class_logits, QUERIES).unwrap();
+    if let Some(proposals) = &trace.proposals {
         let expected = golden.get("topk").to_vec2::<i32>().unwrap();
-        let topk: Vec<Vec<i32>> =
-            topk.into_iter().map(|image| image.into_iter().map(|token| token as i32).collect()).collect();
-        assert_eq!(topk, expected);
-        outputs.push(("_enc".to_owned(), proposals));
+        let narrow = |image: &Vec<u32>| image.iter().map(|&token| token as i32).collect();
+        let chosen: Vec<Vec<i32>> = proposals.chosen.iter().map(narrow).collect();
+        assert_eq!(chosen, expected);
+        outputs.push(("_enc".to_owned(), &proposals.prediction));
     }
     assert_eq!(outputs.len() == 4, suffix == "-two-stage");
     let mut loss: Option<Tensor> = None;
