@@ -7,8 +7,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    bench::Bench, classify::Classify, convert::Convert, eval::Eval, features::Features, info::Info,
-    predict::Predict, terminal, tokens::Tokens, train::Train,
+    bench::Bench, classify::Classify, convert::Convert, data::Data, eval::Eval, features::Features,
+    info::Info, predict::Predict, terminal, tokens::Tokens, train::Train,
 };
 
 /// Segment images off the grid with AutoFocusFormer
@@ -34,6 +34,7 @@ enum Command {
     Convert(Convert),
     Info(Info),
     Bench(Bench),
+    Data(Data),
     Eval(Eval),
     Train(Train),
     Completions(Completions),
@@ -53,6 +54,7 @@ impl Arguments {
             Command::Features(features) => features.run(),
             Command::Convert(convert) => convert.run(),
             Command::Bench(bench) => bench.run(),
+            Command::Data(data) => data.run(),
             Command::Eval(eval) => eval.run(),
             Command::Train(train) => train.run(),
             Command::Completions(completions) => completions.run(),

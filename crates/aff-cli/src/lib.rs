@@ -9,6 +9,8 @@ mod arguments;
 pub mod bench;
 pub mod classify;
 pub mod convert;
+pub mod data;
+mod data_args;
 mod download;
 mod error_text;
 pub mod eval;

@@ -120,7 +120,7 @@ fn mistakes_are_named() {
     ]);
     let error = failure(&mut command);
     assert!(
-        error.contains("`id2label` is 150 classes") && error.contains("those of the data set"),
+        error.contains("it has 150 classes: wall, ") && error.contains("the data set has 11: sky, "),
         "{error}"
     );
 }

@@ -38,6 +38,12 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A model cannot be measured on a data set.
+    #[error("evaluation: {problem}")]
+    Evaluation {
+        /// Why not.
+        problem: String,
+    },
     /// A loss or a gradient is not a number: the run has diverged.
     #[error(
         "step {step}: {tensor} is {value}; the run has diverged. Its last checkpoint is whole: lower the learning rate or the \
@@ -130,6 +136,10 @@ impl TrainError {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }
+    }
+
+    pub(crate) fn evaluation(problem: impl Into<String>) -> Self {
+        Self::Evaluation { problem: problem.into() }
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "numbers and texts that nobody needs afterwards")]

@@ -30,7 +30,7 @@ mod trainer;
 pub use checkpoint::Best;
 pub use curves::draw_curves;
 pub use error::TrainError;
-pub use evaluate::{Evaluation, evaluate, evaluate_classifier, evaluate_segmenter};
+pub use evaluate::{Evaluation, EvaluationOptions, evaluate};
 pub use metrics::{
     ApClassReport, AveragePrecision, CITYSCAPES_INSTANCE_IDS, CityscapesAp, CityscapesTruth, ClassReport,
     ClassificationReport, ConfusionMatrix, FoundObject, InstanceReport, MetricError, ObjectAccuracy,

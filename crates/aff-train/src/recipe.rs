@@ -241,6 +241,8 @@ impl Recipe {
         let mut segmentation = of_preset.unwrap_or_else(|| {
             let mut segmentation = SegmentationConfig::new(task);
             segmentation.semantic_order = SemanticOrder::ResizeThenSum;
+            // Every query may have found an object.
+            segmentation.max_instances = segmentation.max_instances.max(queries);
             segmentation
         });
         segmentation.task = task;

@@ -13,13 +13,13 @@ use serde::Serialize;
 
 use crate::checkpoint::{Best, Checkpoints, Progress, State, StateMut};
 use crate::curves::draw_curves;
-use crate::data::{self, Category, DataSet, DataSource, Loader, LoaderOptions, Sample};
+use crate::data::{self, Category, DataSet, DataSource, Loader, LoaderOptions, Protocol, Sample};
 use crate::log::MetricsLog;
 use crate::optim::{AdamW, Average, Gradients};
 use crate::parameters::is_trained;
 use crate::targets::Target;
 use crate::tasks::{Task, TaskSetup, Update, Validation};
-use crate::{Parameters, Recipe, TrainError};
+use crate::{CityscapesTruth, Parameters, Recipe, TrainError};
 
 /// What an update did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -521,6 +521,18 @@ impl DataSet for FirstOf {
 
     fn load_target(&self, index: usize) -> Result<Target, TrainError> {
         self.data.load_target(index)
+    }
+
+    fn num_objects(&self, index: usize) -> Result<usize, TrainError> {
+        self.data.num_objects(index)
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.data.protocol()
+    }
+
+    fn cityscapes_truth(&self, index: usize) -> Result<Option<CityscapesTruth>, TrainError> {
+        self.data.cityscapes_truth(index)
     }
 }
 

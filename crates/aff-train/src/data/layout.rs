@@ -103,7 +103,7 @@ pub fn open_unchecked(source: &DataSource) -> Result<Box<dyn DataSet>, TrainErro
     }
     let layout = match &source.layout {
         Some(name) => named(name)?,
-        None => recognized(source)?,
+        None => recognized(&source.folder, Some(source.task))?,
     };
     if !layout.tasks().contains(&source.task) {
         let tasks: Vec<_> = layout.tasks().iter().map(ToString::to_string).collect();
@@ -127,16 +127,28 @@ fn named(name: &str) -> Result<&'static dyn Layout, TrainError> {
         .ok_or_else(|| TrainError::value("data.name", name, format!("one of {}", known())))
 }
 
+/// The layout of a name, or without one the first that fits the files of a folder.
+///
+/// # Errors
+/// If there is no such layout or folder, or none recognises it.
+pub fn layout_of(folder: &Path, name: Option<&str>) -> Result<&'static dyn Layout, TrainError> {
+    if !folder.is_dir() {
+        let problem = "there is no such folder; expected that of a data set".to_owned();
+        return Err(TrainError::Data { path: folder.to_path_buf(), problem });
+    }
+    name.map_or_else(|| recognized(folder, None), named)
+}
+
 /// The first layout that fits the files and has labels for the task, else the first that fits the files.
-fn recognized(source: &DataSource) -> Result<&'static dyn Layout, TrainError> {
-    let found: Vec<_> = layouts().iter().filter(|layout| layout.recognizes(&source.folder)).collect();
-    let fits = found.iter().find(|layout| layout.tasks().contains(&source.task));
+fn recognized(folder: &Path, task: Option<TaskName>) -> Result<&'static dyn Layout, TrainError> {
+    let found: Vec<_> = layouts().iter().filter(|layout| layout.recognizes(folder)).collect();
+    let fits = found.iter().find(|layout| task.is_none_or(|task| layout.tasks().contains(&task)));
     fits.or(found.first()).map(|layout| **layout).ok_or_else(|| {
         let looked_for: Vec<String> = layouts()
             .iter()
             .map(|layout| format!("\n  {}: {}", layout.name(), layout.description()))
             .collect();
         let problem = format!("its files lie in none of the ways known; looked for{}", looked_for.concat());
-        TrainError::Data { path: source.folder.clone(), problem }
+        TrainError::Data { path: folder.to_path_buf(), problem }
     })
 }

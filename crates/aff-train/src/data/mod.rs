@@ -31,7 +31,7 @@ pub use camvid::CAMVID_CLASSES;
 pub use check::{ClassCount, DataCheck, DataProblem, check};
 pub use cityscapes::CITYSCAPES_CLASSES;
 pub use contact_sheet::contact_sheet;
-pub use layout::{DataSource, Layout, layouts, open, open_unchecked};
+pub use layout::{DataSource, Layout, layout_of, layouts, open, open_unchecked};
 pub use loader::{Batch, Loader, LoaderOptions};
 pub use results::ResultFiles;
 pub use shapes::Shapes;
@@ -174,6 +174,18 @@ pub trait DataSet: std::fmt::Debug + Send + Sync {
     /// As [`Self::load`].
     fn load_target(&self, index: usize) -> Result<Target, TrainError> {
         Ok(self.load(index)?.target)
+    }
+
+    /// Number of segments of an image, objects and others, crowds among them; 0 of an image that has a label alone. A data set may know
+    /// it without reading the target.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn num_objects(&self, index: usize) -> Result<usize, TrainError> {
+        Ok(match self.load_target(index)? {
+            Target::Segments(segments) => segments.segments().len(),
+            _ => 0,
+        })
     }
 
     /// Files that the data set names and that are not there.

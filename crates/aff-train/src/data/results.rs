@@ -15,7 +15,7 @@ use aff_vision::{CocoRle, InstanceMask, LabelMap, PanopticMap, Rle};
 use serde::Serialize;
 
 use super::files::refuse;
-use super::{DataSet, Protocol};
+use super::{DataSet, IGNORED, Protocol};
 use crate::TrainError;
 use crate::metrics::{FoundObject, PixelBox};
 
@@ -102,7 +102,7 @@ impl ResultFiles {
         })
     }
 
-    /// Classes of the pixels of an image.
+    /// Classes of the pixels of an image. Those of none ([`IGNORED`]) get 0, or 255 where 0 is a class.
     ///
     /// # Errors
     /// If a class is none of the data set's, another image had the same name, or the file cannot be written.
@@ -116,7 +116,13 @@ impl ResultFiles {
         let numbers = self.category_ids.iter().map(|&id| u16::try_from(id)).collect::<Result<Vec<_>, _>>();
         let numbers = numbers
             .map_err(|_| TrainError::value("category", "above 65535", "numbers that fit into a label map"))?;
-        Ok(map.renumbered(&numbers)?.write_png(self.folder.join(format!("{name}.png")))?)
+        let unlabelled = [0, 255].into_iter().find(|number| !numbers.contains(number)).unwrap_or(IGNORED);
+        let number = |&class: &u16| match class {
+            IGNORED => Ok(unlabelled),
+            class => self.category(class.into()).map(|id| id as u16),
+        };
+        let labels = map.labels().iter().map(number).collect::<Result<_, _>>()?;
+        Ok(LabelMap::new(map.size(), labels)?.write_png(self.folder.join(format!("{name}.png")))?)
     }
 
     /// Objects of an image.

@@ -3,6 +3,7 @@
 use aff_vision::{ImageSize, Rle};
 
 use super::MetricError;
+use crate::targets::Crowd;
 
 /// What an object covers. Implemented for masks ([`Rle`]) and boxes ([`PixelBox`]).
 pub trait Shape {
@@ -100,6 +101,15 @@ pub enum RegionKind {
     Object,
     /// A crowd: what is found in it is neither right nor wrong.
     Crowd,
+}
+
+impl From<Crowd> for RegionKind {
+    fn from(crowd: Crowd) -> Self {
+        match crowd {
+            Crowd::Single => Self::Object,
+            Crowd::Crowd => Self::Crowd,
+        }
+    }
 }
 
 /// A region of the truth.

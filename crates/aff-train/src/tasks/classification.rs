@@ -12,12 +12,12 @@ use autofocusformer::Model;
 use candle_core::{DType, Device, Tensor};
 use rand::RngCore;
 
-use super::{Task, TaskSetup, Update, Validation};
+use super::{Task, TaskName, TaskSetup, Update, Validation};
 use crate::data::DataSet;
 use crate::losses::{Loss, Losses, soft_cross_entropy};
 use crate::random::{Purpose, generator};
 use crate::targets::Target;
-use crate::{Evaluation, Parameters, TrainError, evaluate_classifier};
+use crate::{EvaluationOptions, Parameters, TrainError, evaluate};
 
 /// Images with one label each, or with shares of several.
 #[derive(Debug)]
@@ -86,9 +86,8 @@ impl Task for Classification {
         let Some(data) = &settings.validation else { return Ok(None) };
         let (config, preprocessor) = (settings.config.clone(), settings.preprocessor.clone());
         let model = Model::from_tensors(config, Some(preprocessor), weights, &Device::Cpu)?;
-        let classifier = autofocusformer::Classifier::try_from(model)?;
-        let report = evaluate_classifier(&classifier, data.as_ref(), |_| {})?;
-        Ok(Some(Evaluation::Classification(report).validation()))
+        let options = EvaluationOptions::new(TaskName::Classification);
+        Ok(Some(evaluate(model, data.as_ref(), &options, |_| {})?.validation()))
     }
 
     fn write_model(&self, folder: &Path, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {

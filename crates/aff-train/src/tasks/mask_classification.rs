@@ -17,7 +17,7 @@ use crate::data::{CategoryKind, DataSet};
 use crate::losses::{BatchTargets, Criterion, Loss, Losses};
 use crate::random::{Purpose, generator};
 use crate::targets::{Crowd, SegmentTarget, Target};
-use crate::{Parameters, TrainError, evaluate_segmenter};
+use crate::{EvaluationOptions, Parameters, TrainError, evaluate};
 
 /// Masks and a class for each, for any of the three segmentation tasks, with either head.
 #[derive(Debug)]
@@ -151,9 +151,8 @@ impl Task for MaskClassification {
         let Some(data) = &settings.validation else { return Ok(None) };
         let (config, preprocessor) = (settings.config.clone(), settings.preprocessor.clone());
         let model = Model::from_tensors(config, Some(preprocessor), weights, &Device::Cpu)?;
-        let segmenter = autofocusformer::Segmenter::try_from(model)?;
-        let Some(task) = settings.task.segmentation() else { return Ok(None) };
-        Ok(Some(evaluate_segmenter(&segmenter, data.as_ref(), task, |_| {})?.validation()))
+        let options = EvaluationOptions::new(settings.task);
+        Ok(Some(evaluate(model, data.as_ref(), &options, |_| {})?.validation()))
     }
 
     fn write_model(&self, folder: &Path, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {

@@ -56,6 +56,16 @@ impl TaskName {
     }
 }
 
+impl From<SegmentationTask> for TaskName {
+    fn from(task: SegmentationTask) -> Self {
+        match task {
+            SegmentationTask::Semantic => Self::Semantic,
+            SegmentationTask::Instance => Self::Instance,
+            SegmentationTask::Panoptic => Self::Panoptic,
+        }
+    }
+}
+
 impl fmt::Display for TaskName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -57,6 +57,10 @@ impl DataSet for CocoInstances {
         Ok(Target::Segments(SegmentTarget::from_masks(size, segments, masks)?))
     }
 
+    fn num_objects(&self, index: usize) -> Result<usize, TrainError> {
+        Ok(self.file.objects[index].len())
+    }
+
     fn missing_files(&self) -> Vec<PathBuf> {
         missing(self.file.images.iter().map(|image| &image.photo))
     }

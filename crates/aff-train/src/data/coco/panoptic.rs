@@ -130,6 +130,10 @@ impl DataSet for CocoPanoptic {
         }
     }
 
+    fn num_objects(&self, index: usize) -> Result<usize, TrainError> {
+        Ok(self.file.segments[index].as_ref().map_or(0, |(_, records)| records.len()))
+    }
+
     fn missing_files(&self) -> Vec<PathBuf> {
         let pictures = self.file.segments.iter().flatten().map(|(picture, _)| picture);
         missing(self.file.images.iter().map(|image| &image.photo).chain(pictures))

@@ -1,0 +1,299 @@
+//! `aff eval` of every task. The truth is what the model itself finds, written in the layouts of data sets with the classes in another
+//! order: whatever is lost or swapped on the way shows in figures that are not 1.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use aff_train::data::{DataSet, Shapes};
+use aff_train::tasks::TaskName;
+use aff_train::{Recipe, Trainer};
+use autofocusformer::vision::{self, CocoRle, InstanceMask, LabelMap, RgbImage};
+use autofocusformer::{Classifier, Device, Segmenter, Segments};
+use common::{aff, failure, read_json, stdout};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const IMAGES: usize = 3;
+
+/// A model after a few steps.
+fn model(task: TaskName, folder: &Path, queries: usize, steps: u64) -> PathBuf {
+    let mut recipe = Recipe::smallest(task, folder.join("run"));
+    (recipe.run.steps, recipe.run.checkpoint_every) = (steps, steps);
+    recipe.model.num_queries = recipe.model.num_queries.map(|_| queries);
+    Trainer::builder(recipe).train_data(Shapes::new(task, 4)).build().unwrap().run(&mut ()).unwrap();
+    let model = folder.join("run/last");
+    // Everything that a query sees is a panoptic segment.
+    let path = model.join("config.json");
+    let mut config = read_json(&path);
+    if let Some(segmentation) = config.get_mut("segmentation_config") {
+        (segmentation["threshold"], segmentation["overlap_threshold"]) = (json!(0.0), json!(0.0));
+        std::fs::write(path, config.to_string()).unwrap();
+    }
+    model
+}
+
+fn photos(task: TaskName) -> Vec<RgbImage> {
+    let data = Shapes::new(task, IMAGES);
+    (0..IMAGES).map(|index| data.load(index).unwrap().image).collect()
+}
+
+fn write_photos(folder: &Path, photos: &[RgbImage]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (index, photo) in photos.iter().enumerate() {
+        vision::write_png(folder.join(format!("{index}.png")), photo).unwrap();
+    }
+}
+
+fn segmenter(model: &Path) -> Segmenter {
+    Segmenter::from_pretrained(model, &Device::Cpu).unwrap()
+}
+
+/// A file in COCO's form; `categories` are numbers and names.
+fn coco(photos: &[RgbImage], categories: &[(u32, &str)], annotations: &[Value]) -> String {
+    let images = photos.iter().enumerate().map(|(index, photo)| {
+        json!({"id": 10 + index, "file_name": format!("{index}.png"), "height": photo.height(), "width": photo.width()})
+    });
+    let categories = categories
+        .iter()
+        .map(|(id, name)| json!({"id": id, "name": name, "isthing": u8::from(*name != "ground")}));
+    json!({
+        "images": images.collect::<Vec<_>>(), "categories": categories.collect::<Vec<_>>(), "annotations": annotations
+    })
+    .to_string()
+}
+
+/// Numbers of the data set for the classes square, disc, ground: in another order, and with holes.
+const NUMBERS: [u32; 3] = [9, 5, 7];
+const CATEGORIES: [(u32, &str); 3] = [(5, "Disc"), (7, "ground"), (9, "square")];
+
+fn evaluated(model: &Path, data: &Path, arguments: &[&str]) -> (Value, String) {
+    let report = model.parent().unwrap().join("report.json");
+    let mut command = aff();
+    command.arg("eval").arg("--model").arg(model).arg("--data").arg(data).args(arguments);
+    let table = stdout(command.arg("--output").arg(&report));
+    (read_json(&report), table)
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn is_one(value: &Value) -> bool {
+    (value.as_f64().unwrap() - 1.0).abs() < 1e-9
+}
+
+/// Objects that a model finds, as annotations.
+fn objects(segmenter: &Segmenter, photos: &[RgbImage]) -> Vec<Value> {
+    let mut annotations = Vec::new();
+    for (index, photo) in photos.iter().enumerate() {
+        let segmentation = segmenter.segment(photo).unwrap();
+        let Segments::Instance(found) = segmentation.result() else { panic!("no instances") };
+        for InstanceMask { label_id, mask, .. } in found {
+            annotations.push(json!({
+                "id": annotations.len() + 1, "image_id": 10 + index, "category_id": NUMBERS[*label_id as usize],
+                "segmentation": CocoRle::from(mask), "area": mask.area(), "bbox": mask.bbox(), "iscrowd": 0
+            }));
+        }
+    }
+    annotations
+}
+
+/// Enough steps that masks are not empty; or one, and masks of the whole picture.
+fn of_objects(queries: usize, steps: u64) -> (TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let task = TaskName::Instance;
+    let model = model(task, folder.path(), queries, steps);
+    if steps == 1 {
+        let mut config = read_json(&model.join("config.json"));
+        config["segmentation_config"]["mask_threshold"] = json!(0.0);
+        std::fs::write(model.join("config.json"), config.to_string()).unwrap();
+    }
+    let (photos, data) = (photos(task), folder.path().join("data"));
+    write_photos(&data.join("val"), &photos);
+    let mut segmenter = segmenter(&model);
+    segmenter.options_mut().set_threshold(0.0).unwrap();
+    segmenter.options_mut().max_instances = 2 * queries;
+    let annotations = objects(&segmenter, &photos);
+    std::fs::write(data.join("val.json"), coco(&photos, &[CATEGORIES[0], CATEGORIES[2]], &annotations))
+        .unwrap();
+    (folder, model, data)
+}
+
+#[test]
+fn objects_that_the_model_finds_itself_are_all_right() {
+    let (folder, model, data) = of_objects(12, 60);
+    let results = folder.path().join("results/of the run");
+    let (report, table) = evaluated(&model, &data, &["--save", results.to_str().unwrap()]);
+    let expected =
+        ["accuracy_at_iou", "ap", "ap_50", "ap_75", "ap_large", "ap_medium", "ap_small", "classes", "images"];
+    assert_eq!(keys(&report), expected.into());
+    assert!(is_one(&report["ap"]) && is_one(&report["ap_50"]) && is_one(&report["ap_75"]), "{report}");
+    assert_eq!((&report["images"], &report["ap_large"]), (&json!(IMAGES), &Value::Null));
+    assert_eq!(report["classes"][0]["name"], "Disc");
+    assert!(report["accuracy_at_iou"]["0.5"].is_number() && report["accuracy_at_iou"]["0.95"].is_number());
+    assert!(table.contains("TP/(TP+FP+FN) at 0.5") && table.contains("AP 50"), "{table}");
+    // The result file has the data set's numbers.
+    let saved = read_json(&results.join("instances.json"));
+    let truth = read_json(&data.join("val.json"));
+    let masks = |list: &Value| -> BTreeSet<String> {
+        let object = |object: &Value| {
+            format!("{} {} {}", object["image_id"], object["category_id"], object["segmentation"])
+        };
+        list.as_array().unwrap().iter().map(object).collect()
+    };
+    assert_eq!(masks(&saved), masks(&truth["annotations"]));
+}
+
+#[test]
+fn more_than_a_hundred_objects_of_an_image_count() {
+    let (_folder, model, data) = of_objects(130, 1);
+    let truth = read_json(&data.join("val.json"));
+    let objects = truth["annotations"].as_array().unwrap();
+    let most = (0..IMAGES)
+        .map(|image| objects.iter().filter(|object| object["image_id"] == 10 + image).count())
+        .max();
+    assert!(most > Some(150), "{most:?}");
+    let (report, _) = evaluated(&model, &data, &[]);
+    assert!(is_one(&report["ap"]), "{report}");
+}
+
+#[test]
+fn segments_that_the_model_finds_itself_are_all_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = TaskName::Panoptic;
+    let model = model(task, folder.path(), 12, 2);
+    let (photos, data) = (photos(task), folder.path().join("data"));
+    write_photos(&data.join("val"), &photos);
+    std::fs::create_dir(data.join("panoptic_val")).unwrap();
+    let segmenter = segmenter(&model);
+    let mut annotations = Vec::new();
+    for (index, photo) in photos.iter().enumerate() {
+        let segmentation = segmenter.segment(photo).unwrap();
+        let Segments::Panoptic(map) = segmentation.result() else { panic!("no segments") };
+        assert!(!map.segments().is_empty());
+        map.write_png(data.join(format!("panoptic_val/{index}.png"))).unwrap();
+        let segment = |segment: &vision::SegmentInfo| json!({"id": segment.id, "category_id": NUMBERS[segment.label_id as usize], "area": segment.area, "iscrowd": 0});
+        let segments: Vec<_> = map.segments().iter().map(segment).collect();
+        annotations.push(
+            json!({"image_id": 10 + index, "file_name": format!("{index}.png"), "segments_info": segments}),
+        );
+    }
+    std::fs::write(data.join("val.json"), coco(&photos, &CATEGORIES, &annotations)).unwrap();
+    let results = folder.path().join("results");
+    let (report, table) = evaluated(&model, &data, &["--save", results.to_str().unwrap()]);
+    assert_eq!(keys(&report), ["classes", "images", "pq", "pq_stuff", "pq_things", "rq", "sq"].into());
+    assert!(is_one(&report["pq"]) && is_one(&report["sq"]) && is_one(&report["rq"]), "{report}");
+    assert!(table.contains("PQ of things"), "{table}");
+    let saved = read_json(&results.join("panoptic.json"));
+    let truth = read_json(&data.join("val.json"));
+    for (saved, truth) in
+        saved["annotations"].as_array().unwrap().iter().zip(truth["annotations"].as_array().unwrap())
+    {
+        assert_eq!(saved["image_id"], truth["image_id"]);
+        let numbers = |list: &Value| -> Vec<(Value, Value, Value)> {
+            let of = |s: &Value| (s["id"].clone(), s["category_id"].clone(), s["area"].clone());
+            list["segments_info"].as_array().unwrap().iter().map(of).collect()
+        };
+        assert_eq!(numbers(saved), numbers(truth));
+    }
+    // The same data ask a panoptic model for classes of pixels, and for objects.
+    for task in ["semantic", "instance"] {
+        let (report, _) = evaluated(&model, &data, &["--task", task, "--limit", "2"]);
+        assert_eq!(report["images"], 2);
+    }
+}
+
+#[test]
+fn pixels_that_the_model_finds_itself_are_all_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = TaskName::Semantic;
+    let model = model(task, folder.path(), 12, 2);
+    let (photos, data) = (photos(task), folder.path().join("data"));
+    write_photos(&data.join("val"), &photos);
+    std::fs::create_dir(data.join("valannot")).unwrap();
+    std::fs::write(data.join("classes.txt"), "5 Disc\n7 ground\n9 square\n").unwrap();
+    let segmenter = segmenter(&model);
+    for (index, photo) in photos.iter().enumerate() {
+        let segmentation = segmenter.segment(photo).unwrap();
+        let Segments::Semantic(map) = segmentation.result() else { panic!("no map") };
+        let labels = map.labels().iter().map(|&label| NUMBERS[usize::from(label)] as u16).collect();
+        let map = LabelMap::new(map.size(), labels).unwrap();
+        map.write_png(data.join(format!("valannot/{index}.png"))).unwrap();
+    }
+    let results = folder.path().join("results");
+    let (report, table) =
+        evaluated(&model, &data, &["--save", results.to_str().unwrap(), "--data-set", "folder"]);
+    assert!(is_one(&report["mean_iou"]) && is_one(&report["pixel_accuracy"]), "{report}");
+    assert!(report["classes"][0]["iou"].is_number() || report["classes"][0]["iou"].is_null());
+    assert!(table.contains("mean IoU"), "{table}");
+    for index in 0..IMAGES {
+        let saved = LabelMap::read(results.join(format!("{index}.png"))).unwrap();
+        assert_eq!(saved, LabelMap::read(data.join(format!("valannot/{index}.png"))).unwrap());
+    }
+    // A class that the model does not know.
+    std::fs::write(data.join("classes.txt"), "5 Disc\n7 ground\n9 square\n11 star\n").unwrap();
+    let mut command = aff();
+    let error = failure(command.arg("eval").arg("--model").arg(&model).arg("--data").arg(&data));
+    assert!(
+        error.contains("the model does not know `star`; it has 3 classes: square, disc, ground"),
+        "{error}"
+    );
+    // Results do not replace the data.
+    let mut command = aff();
+    command
+        .arg("eval")
+        .arg("--model")
+        .arg(&model)
+        .arg("--data")
+        .arg(&data)
+        .arg("--save")
+        .arg(data.join("valannot"));
+    assert!(failure(&mut command).contains("is a folder of the data or of the model"));
+    let mut command = aff();
+    command
+        .arg("eval")
+        .arg("--model")
+        .arg(&model)
+        .arg("--data")
+        .arg(&data)
+        .arg("-o")
+        .arg(data.join("classes.txt"));
+    assert!(failure(&mut command).contains("is a file in the folder of the data"));
+}
+
+#[test]
+fn labels_that_the_model_finds_itself_are_all_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = TaskName::Classification;
+    let model = model(task, folder.path(), 12, 2);
+    let (photos, data) = (photos(task), folder.path().join("data"));
+    let classifier = Classifier::from_pretrained(&model, &Device::Cpu).unwrap();
+    for class in ["disc", "square"] {
+        std::fs::create_dir_all(data.join("val").join(class)).unwrap();
+        write_photos(&data.join("train").join(class), &photos[..1]);
+    }
+    for (index, photo) in photos.iter().enumerate() {
+        let found = classifier.classify(photo, 1).unwrap();
+        vision::write_png(data.join("val").join(&found[0].label).join(format!("{index}.png")), photo)
+            .unwrap();
+    }
+    let (report, table) = evaluated(&model, &data, &[]);
+    assert_eq!(report, json!({"images": IMAGES, "top1": 1.0, "top5": 1.0}));
+    assert!(table.contains("top-1"), "{table}");
+    let mut command = aff();
+    command
+        .arg("eval")
+        .arg("--model")
+        .arg(&model)
+        .arg("--data")
+        .arg(&data)
+        .arg("--save")
+        .arg(folder.path().join("r"));
+    assert!(failure(&mut command).contains("no official result files of classification"));
+    let mut command = aff();
+    command.arg("eval").arg("--model").arg(&model).arg("--data").arg(&data).args(["--task", "instance"]);
+    assert!(failure(&mut command).contains("has labels for classification, not for instance"));
+}
