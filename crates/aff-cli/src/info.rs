@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use autofocusformer::TensorOptions;
 use autofocusformer::models::complexity::InputSize;
+use autofocusformer::{BuiltInModel, TensorOptions};
 use clap::builder::RangedU64ValueParser;
 
 use crate::model_args::load;
@@ -13,8 +13,8 @@ use crate::terminal::print;
 /// Print what a model is: architecture, parameters, operations at a size, classes
 #[derive(Debug, clap::Args)]
 pub struct Info {
-    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights
-    /// [default: the model in this program]
+    /// Folder of the model, name of one in this program or on the Hugging Face hub, or random:NAME for a published one with random
+    /// weights [default: the first model in this program]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
     /// The same, as the other commands take it
@@ -76,9 +76,10 @@ impl Info {
             giga(report.total().executed),
             giga(report.total().published)
         ))?;
-        let licence = match name {
-            None => "CC BY-NC 4.0, as CamVid: research and personal use, no commercial use",
-            Some(_) => "see README.md in the model's folder",
+        let named = model.path().to_str().and_then(BuiltInModel::named);
+        let licence = match named {
+            Some(model) => model.licence(),
+            None => "see README.md in the model's folder",
         };
         print(format_args!("licence        of the weights: {licence}"))?;
         Ok(())

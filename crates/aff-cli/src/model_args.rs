@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use autofocusformer::files::Protected;
-use autofocusformer::{DType, Device, EMBEDDED_MODEL, Model, TensorOptions};
+use autofocusformer::{BuiltInModel, DType, Device, Model, TensorOptions};
 use clap::ValueEnum;
 
 use crate::download::DownloadBar;
@@ -12,8 +12,8 @@ use crate::download::DownloadBar;
 /// Arguments of every command that runs a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// Folder of the model, its name on the Hugging Face hub, or random:NAME for a published one with random weights [default: the
-    /// model in this program, which knows street scenes]
+    /// Folder of the model, name of one in this program or on the Hugging Face hub, or random:NAME for a published one with random
+    /// weights [default: aff-pico-camvid, which is in this program and knows street scenes]
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Branch, tag or commit of a model on the hub
@@ -52,7 +52,8 @@ impl From<Precision> for DType {
 impl ModelArgs {
     /// What the model is called.
     pub(crate) fn name(&self) -> String {
-        self.model.as_ref().map_or_else(|| EMBEDDED_MODEL.to_owned(), |model| model.display().to_string())
+        let preferred = || BuiltInModel::preferred().map_or("no model", BuiltInModel::name).to_owned();
+        self.model.as_ref().map_or_else(preferred, |model| model.display().to_string())
     }
 
     /// Loads the model.
@@ -64,7 +65,7 @@ impl ModelArgs {
 
 /// Loads a model, or the one in this program where none is named.
 pub(crate) fn load(model: Option<&Path>, revision: &str, options: &TensorOptions) -> Result<Model> {
-    let Some(name) = model else { return Ok(Model::embedded(options)?) };
+    let Some(name) = model else { return Ok(BuiltInModel::preferred()?.load(options)?) };
     let loader = Model::loader(name).revision(revision).device(&options.device).dtype(options.dtype);
     Ok(loader.load_observed(&mut DownloadBar::new())?)
 }

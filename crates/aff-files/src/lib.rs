@@ -21,3 +21,8 @@ pub use folder_lock::FolderLock;
 pub use protected::Protected;
 pub use read::{open_regular, read, read_stream, read_to_string};
 pub use write::{WritesHeld, check_folder, hold_writes, write_atomically, write_atomically_with};
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

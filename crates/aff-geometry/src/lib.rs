@@ -27,3 +27,8 @@ pub use nearest_clusters::{
 };
 pub use relative::relative_features;
 pub use selection::{KeepReason, Selection, SelectionOptions, select, select_grid};
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

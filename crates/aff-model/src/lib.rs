@@ -43,3 +43,8 @@ pub use heads::{Auxiliary, BoxOutput, BoxPrediction, Head, MaskOutput, MaskPredi
 pub use network::{Features, Network, expected_tensors, is_learnt};
 pub use phase::Phase;
 pub use tokens::{TokenLayout, TokenOrder, Tokens};
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

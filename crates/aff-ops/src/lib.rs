@@ -60,3 +60,8 @@ pub use shepard::ShepardInterpolation;
 pub use sine_embedding::sine_position_embedding;
 pub use soft_assignment::{AssignmentGeometry, SoftAssignment, soft_assignment};
 pub use weighted_gather::weighted_gather;
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -41,3 +41,8 @@ pub use parameters::Parameters;
 pub use recipe::{DataRecipe, ModelRecipe, Recipe, RunOptions};
 pub use suggest::{ModelChoice, Suggestion, Wish, suggest};
 pub use trainer::{Observer, StepReport, Trainer, TrainerBuilder, ValidationReport};
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

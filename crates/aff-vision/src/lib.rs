@@ -45,3 +45,8 @@ pub use resize::resize;
 pub use rle::{CocoRle, Rle};
 pub use segment::{Segment, SegmentInfo};
 pub use size::ImageSize;
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

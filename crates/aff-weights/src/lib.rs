@@ -37,3 +37,8 @@ pub use tensor_file::{
     write_tensor_file_with_metadata,
 };
 pub use tensor_options::TensorOptions;
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,6 +25,11 @@ pub enum Error {
         /// Kind that it is.
         found: &'static str,
     },
+    /// This build brings no model.
+    #[error(
+        "no model is named, and this build brings none; name a folder or a model of the Hugging Face hub"
+    )]
+    NoBuiltInModel,
     /// There is no published model of that name.
     #[error("there is no published model {name:?}; expected one of {}", .known.join(", "))]
     UnknownPreset {

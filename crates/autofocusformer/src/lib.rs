@@ -8,9 +8,8 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod built_in;
 mod classifier;
-#[cfg(feature = "embedded")]
-mod embedded;
 mod error;
 mod loader;
 mod model;
@@ -31,9 +30,8 @@ pub use candle_nn;
 
 pub use aff_model::Network;
 pub use builder::{ModelSource, SegmenterBuilder};
+pub use built_in::BuiltInModel;
 pub use classifier::{Classification, Classifier};
-#[cfg(feature = "embedded")]
-pub use embedded::EMBEDDED_MODEL;
 pub use error::Error;
 pub use loader::ModelLoader;
 pub use model::Model;
@@ -41,3 +39,8 @@ pub use segment_options::SegmentOptions;
 pub use segmentation::{Segmentation, Segments};
 pub use segmenter::{Segmenter, Timings};
 pub use tokens::StageTokens;
+
+/// The README, whose example is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@ use aff_weights::TensorOptions;
 use aff_weights::{DownloadObserver, Hub, ModelName};
 use candle_core::{DType, Device};
 
-use crate::{Error, Model};
+use crate::{BuiltInModel, Error, Model};
 
 /// What the name of a model with random weights starts with.
 pub(crate) const RANDOM: &str = "random:";
@@ -53,7 +53,8 @@ impl ModelLoader {
         self
     }
 
-    /// Loads a folder, a published model with random weights (`random:NAME`) or, with the feature `hub`, a model of the
+    /// Loads a model of this build ([`BuiltInModel`]), a folder, a published model with random weights (`random:NAME`) or, with
+    /// the feature `hub`, a model of the
     /// Hugging Face hub (`organisation/name`).
     ///
     /// # Errors
@@ -72,6 +73,9 @@ impl ModelLoader {
         if let Some(preset) = self.preset() {
             return Model::random(preset, &self.options);
         }
+        if let Some(model) = self.built_in() {
+            return model.load(&self.options);
+        }
         match ModelName::of(&self.name)? {
             ModelName::Hub(id) => {
                 let folder = Hub::from_env().fetch_observed(id, &self.revision, observer)?;
@@ -81,17 +85,23 @@ impl ModelLoader {
         }
     }
 
-    /// Loads a folder, or a published model with random weights (`random:NAME`). Models of the Hugging Face hub take the
+    /// Loads a model of this build, a folder, or a published model with random weights (`random:NAME`). Models of the Hugging Face hub take the
     /// feature `hub`.
     ///
     /// # Errors
     /// As [`Model::load`] and [`Model::random`].
     #[cfg(not(feature = "hub"))]
     pub fn load(self) -> Result<Model, Error> {
-        match self.preset() {
-            Some(preset) => Model::random(preset, &self.options),
-            None => Model::load(&self.name, &self.options),
+        match (self.preset(), self.built_in()) {
+            (Some(preset), _) => Model::random(preset, &self.options),
+            (None, Some(model)) => model.load(&self.options),
+            (None, None) => Model::load(&self.name, &self.options),
         }
+    }
+
+    /// The model in this build that is asked for: its name alone, not a path that ends in it.
+    fn built_in(&self) -> Option<BuiltInModel> {
+        self.name.to_str().and_then(BuiltInModel::named)
     }
 
     /// The published model that is asked for with random weights.

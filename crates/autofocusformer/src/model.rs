@@ -89,7 +89,7 @@ impl Model {
         Ok(Self { network, config, preprocessor, path, options })
     }
 
-    /// A model by what a user calls it: a folder, `random:NAME` for a published model with random weights, or, with the
+    /// A model by what a user calls it: one of this build ([`BuiltInModel`](crate::BuiltInModel)), a folder, `random:NAME` for a published model with random weights, or, with the
     /// feature `hub`, the name of a model on the Hugging Face hub.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! * every crate inherits the workspace's lints, version, edition, licence and minimum Rust version;
 //! * every crate but `aff-ops` forbids unsafe code;
+//! * every crate that is published packs its licence and a README of its own;
 //! * the crates and what they depend on are those of the table in `ARCHITECTURE.md`, and none depends on a crate above it;
 //! * the source files that `ARCHITECTURE.md` names exist;
 //! * dependency versions stand in the root manifest alone;
@@ -18,7 +19,11 @@ use toml::{Table, Value};
 /// The only crate that may contain unsafe code.
 pub(crate) const UNSAFE_CRATE: &str = "aff-ops";
 /// Keys of `[package]` that crates inherit.
-const INHERITED: [&str; 4] = ["version", "edition", "license", "rust-version"];
+const INHERITED: [&str; 3] = ["version", "edition", "rust-version"];
+/// Crates with weights in them, which have terms of their own.
+const WITH_WEIGHTS: [&str; 2] = ["aff-cli", "aff-pico-camvid"];
+/// Files of every published crate.
+const PACKED: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "README.md"];
 
 /// Arguments of `cargo xtask check`.
 #[derive(Debug, clap::Args)]
@@ -54,6 +59,7 @@ fn problems(root: &Path) -> Result<Vec<String>> {
             package_name(&manifest).with_context(|| format!("{}: no package name", folder.display()))?;
         problems.extend(manifest_problems(&name, &manifest));
         problems.extend(source_problems(&name, &folder)?);
+        problems.extend(package_problems(&name, &manifest, &folder));
         found.insert(name);
     }
     let document = std::fs::read_to_string(root.join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
@@ -67,10 +73,12 @@ fn problems(root: &Path) -> Result<Vec<String>> {
 
 fn crate_folders(root: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = vec![root.join("xtask")];
-    for entry in std::fs::read_dir(root.join("crates")).context("crates/")? {
-        let folder = entry?.path();
-        if folder.join("Cargo.toml").is_file() {
-            folders.push(folder);
+    for parent in ["crates", "models"] {
+        for entry in std::fs::read_dir(root.join(parent)).context(parent)? {
+            let folder = entry?.path();
+            if folder.join("Cargo.toml").is_file() {
+                folders.push(folder);
+            }
         }
     }
     folders.sort();
@@ -112,11 +120,34 @@ fn manifest_problems(name: &str, manifest: &Table) -> Vec<String> {
     problems
 }
 
+/// What a registry and its readers expect of a crate: its licence, a README, a description.
+fn package_problems(name: &str, manifest: &Table, folder: &Path) -> Vec<String> {
+    let package = manifest.get("package");
+    let value = |key: &str| package.and_then(|package| package.get(key));
+    if value("publish").and_then(Value::as_bool) == Some(false) {
+        return Vec::new();
+    }
+    let mut problems = Vec::new();
+    if !WITH_WEIGHTS.contains(&name) {
+        if !is_inherited(value("license")) {
+            problems.push(format!("{name}: does not inherit `license` (`license.workspace = true`)"));
+        }
+        let missing = PACKED.iter().filter(|file| !folder.join(file).is_file());
+        problems.extend(missing.map(|file| format!("{name}: has no {file}")));
+    }
+    for key in ["description", "documentation", "keywords", "categories"] {
+        if value(key).is_none() {
+            problems.push(format!("{name}: the package has no `{key}`"));
+        }
+    }
+    problems
+}
+
 /// Looks at the crate's root file for the attribute that forbids unsafe code.
 fn source_problems(name: &str, folder: &Path) -> Result<Vec<String>> {
-    let candidates = [folder.join("src/lib.rs"), folder.join("src/main.rs")];
+    let candidates = ["src/lib.rs", "src/main.rs", "lib.rs"].map(|file| folder.join(file));
     let Some(root) = candidates.iter().find(|path| path.is_file()) else {
-        return Ok(vec![format!("{name}: has neither src/lib.rs nor src/main.rs")]);
+        return Ok(vec![format!("{name}: has none of src/lib.rs, src/main.rs and lib.rs")]);
     };
     let text = std::fs::read_to_string(root).with_context(|| root.display().to_string())?;
     if name == UNSAFE_CRATE || text.contains("#![forbid(unsafe_code)]") {
