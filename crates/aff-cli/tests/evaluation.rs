@@ -242,26 +242,15 @@ fn pixels_that_the_model_finds_itself_are_all_right() {
         "{error}"
     );
     // Results do not replace the data.
-    let mut command = aff();
-    command
-        .arg("eval")
-        .arg("--model")
-        .arg(&model)
-        .arg("--data")
-        .arg(&data)
-        .arg("--save")
-        .arg(data.join("valannot"));
-    assert!(failure(&mut command).contains("is a folder of the data or of the model"));
-    let mut command = aff();
-    command
-        .arg("eval")
-        .arg("--model")
-        .arg(&model)
-        .arg("--data")
-        .arg(&data)
-        .arg("-o")
-        .arg(data.join("classes.txt"));
-    assert!(failure(&mut command).contains("is a file in the folder of the data"));
+    for (option, target, problem) in [
+        ("--save", "valannot", "is a folder of the data or of the model"),
+        ("-o", "classes.txt", "is a file in the folder of the data"),
+    ] {
+        let mut command = aff();
+        command.arg("eval").arg("--model").arg(&model).arg("--data").arg(&data);
+        command.arg(option).arg(data.join(target));
+        assert!(failure(&mut command).contains(problem), "{option}");
+    }
 }
 
 #[test]

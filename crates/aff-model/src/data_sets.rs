@@ -26,8 +26,8 @@ impl DataSet {
     pub fn labels(self) -> Vec<String> {
         let names = match self {
             Self::Ade20k => ADE20K,
-            Self::Cityscapes => CITYSCAPES,
-            Self::CityscapesInstances => &CITYSCAPES[CITYSCAPES_STUFF..],
+            Self::Cityscapes => &CITYSCAPES_CLASSES[..],
+            Self::CityscapesInstances => &CITYSCAPES_CLASSES[CITYSCAPES_STUFF..],
             Self::CocoInstances => COCO_THINGS,
         };
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -37,17 +37,17 @@ impl DataSet {
     pub fn thing_ids(self) -> Vec<usize> {
         match self {
             Self::Ade20k => ADE20K_THINGS.to_vec(),
-            Self::Cityscapes => (CITYSCAPES_STUFF..CITYSCAPES.len()).collect(),
+            Self::Cityscapes => (CITYSCAPES_STUFF..CITYSCAPES_CLASSES.len()).collect(),
             Self::CityscapesInstances | Self::CocoInstances => (0..self.labels().len()).collect(),
         }
     }
 }
 
-/// Classes of Cityscapes before the first thing.
-const CITYSCAPES_STUFF: usize = 11;
+/// Classes of Cityscapes before the first thing; all after it are things.
+pub const CITYSCAPES_STUFF: usize = 11;
 
-/// In the order of train ids.
-const CITYSCAPES: &[&str] = &[
+/// Names of the 19 classes of Cityscapes, in the order of train ids.
+pub const CITYSCAPES_CLASSES: [&str; 19] = [
     "road",
     "sidewalk",
     "building",

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use aff_model::data_sets::{CITYSCAPES_CLASSES, CITYSCAPES_STUFF};
 use aff_vision::{CITYSCAPES_LABEL_IDS, LabelMap};
 
 use super::files::{folders, is_photo, missing, refuse, stem};
@@ -12,31 +13,6 @@ use crate::metrics::{CITYSCAPES_INSTANCE_IDS, CityscapesTruth};
 use crate::targets::{SegmentTarget, Target, TargetSegment};
 use crate::tasks::TaskName;
 
-/// Names of the 19 classes, in the order of [`CITYSCAPES_LABEL_IDS`].
-pub const CITYSCAPES_CLASSES: [&str; 19] = [
-    "road",
-    "sidewalk",
-    "building",
-    "wall",
-    "fence",
-    "pole",
-    "traffic light",
-    "traffic sign",
-    "vegetation",
-    "terrain",
-    "sky",
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "motorcycle",
-    "bicycle",
-];
-
-/// The first class that is things; so are all after it.
-const FIRST_THING: usize = 11;
 /// The greatest number of a label.
 const LAST_LABEL: u16 = 33;
 const PHOTO_SUFFIX: &str = "_leftImg8bit";
@@ -122,10 +98,14 @@ fn labels_of(folder: &Path, split: &str, photo: &Path, ending: &str) -> PathBuf 
 
 fn categories(task: TaskName) -> Vec<Category> {
     let category = |(class, (name, &id)): (usize, (&str, &u16))| {
-        if class < FIRST_THING { Category::stuff(id.into(), name) } else { Category::thing(id.into(), name) }
+        if class < CITYSCAPES_STUFF {
+            Category::stuff(id.into(), name)
+        } else {
+            Category::thing(id.into(), name)
+        }
     };
     let all = CITYSCAPES_CLASSES.into_iter().zip(&CITYSCAPES_LABEL_IDS).enumerate().map(category);
-    all.skip(if task == TaskName::Instance { FIRST_THING } else { 0 }).collect()
+    all.skip(if task == TaskName::Instance { CITYSCAPES_STUFF } else { 0 }).collect()
 }
 
 /// Photos with a picture of the objects each.

@@ -27,9 +27,9 @@ use crate::metrics::CityscapesTruth;
 use crate::targets::Target;
 
 pub use crate::targets::IGNORED;
+pub use aff_model::data_sets::CITYSCAPES_CLASSES;
 pub use camvid::CAMVID_CLASSES;
 pub use check::{ClassCount, DataCheck, DataProblem, check};
-pub use cityscapes::CITYSCAPES_CLASSES;
 pub use contact_sheet::contact_sheet;
 pub use layout::{DataSource, Layout, layout_of, layouts, open, open_unchecked};
 pub use loader::{Batch, Loader, LoaderOptions};
