@@ -125,6 +125,56 @@ fn mistakes_are_named() {
     );
 }
 
+#[test]
+fn without_a_recipe_settings_are_chosen_said_and_written() {
+    let data = data();
+    let run = data.path().join("run");
+    let mut command = aff();
+    command.arg("train").arg("--data").arg(data.path()).arg("--output").arg(&run).args(["--steps", "1"]);
+    let text = common::stdout(&mut command);
+    for words in [
+        "chosen for semantic:",
+        "3 images of 11 classes",
+        "by the 2 images of `val`",
+        "; 1 updates",
+        "best mean iou",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+    let recipe = aff_train::Recipe::read(run.join("recipe.yaml")).unwrap();
+    assert_eq!((recipe.run.steps, recipe.run.output.as_path()), (1, run.as_path()));
+    // What was written is the run: with it, the run goes on, here from its end.
+    let mut command = aff();
+    command.arg("train").arg("--config").arg(run.join("recipe.yaml")).assert().success();
+    assert_eq!(metrics(&run).lines().filter(|line| line.contains("\"loss\"")).count(), 1);
+
+    // Further from there, for other classes and without a split to choose by.
+    let other = tempfile::tempdir().unwrap();
+    for name in ["train", "trainannot"] {
+        std::fs::rename(data.path().join(name), other.path().join(name)).unwrap();
+    }
+    std::fs::write(other.path().join("classes.txt"), "0 sky\n3 road\n").unwrap();
+    let further = other.path().join("further");
+    let mut command = aff();
+    command.arg("train").arg("--data").arg(other.path()).args(["--task", "semantic", "--steps", "1"]);
+    command.arg("--model").arg(run.join("last")).arg("--output").arg(&further);
+    let text = common::stdout(&mut command);
+    assert!(text.contains("begins with the weights of") && text.contains("no split `val`"), "{text}");
+    let config = common::read_json(&further.join("last/config.json"));
+    assert_eq!(config["id2label"], serde_json::json!({"0": "sky", "1": "road"}));
+
+    let mut command = aff();
+    command.arg("train").arg("--data").arg(other.path()).args(["--model", "aff-giant"]);
+    assert!(
+        common::failure(&mut command)
+            .contains("neither a model folder nor one of the published models aff-mini")
+    );
+    let mut command = aff();
+    command.args(["train", "--config", "a.yaml", "--task", "instance"]);
+    assert!(common::refusal(&mut command).contains("cannot be used with"));
+    assert!(common::refusal(aff().arg("train")).contains("--config"));
+}
+
 /// The recipes of the repository are recipes.
 #[test]
 fn every_recipe_can_be_read() {

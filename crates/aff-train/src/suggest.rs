@@ -34,6 +34,8 @@ pub struct Wish {
     pub model: ModelChoice,
     /// Folder of the results.
     pub output: PathBuf,
+    /// Updates; what data and model call for if it is `None`.
+    pub steps: Option<u64>,
 }
 
 /// A model to train.
@@ -57,10 +59,40 @@ impl Wish {
             data: data.into(),
             layout: None,
             train: "train".to_owned(),
-            validation: Some("val".to_owned()),
+            validation: Some(UNASKED_VALIDATION.to_owned()),
             model: ModelChoice::Small,
             output: output.into(),
+            steps: None,
         }
+    }
+}
+
+impl ModelChoice {
+    /// What a name stands for: a model folder, or else a published model, by its name or as `random:NAME`.
+    ///
+    /// # Errors
+    /// If there is neither.
+    ///
+    /// ```
+    /// use aff_train::ModelChoice;
+    ///
+    /// assert_eq!(ModelChoice::named("aff-tiny")?, ModelChoice::Preset("aff-tiny".to_owned()));
+    /// assert!(ModelChoice::named("aff-giant").is_err());
+    /// # Ok::<(), aff_train::TrainError>(())
+    /// ```
+    pub fn named(name: &str) -> Result<Self, TrainError> {
+        if Path::new(name).exists() {
+            return Ok(Self::Folder(PathBuf::from(name)));
+        }
+        let preset = name.strip_prefix("random:").unwrap_or(name);
+        let known: Vec<String> =
+            aff_weights::published_models().into_iter().map(|model| model.name).collect();
+        if known.iter().any(|known| known == preset) {
+            return Ok(Self::Preset(preset.to_owned()));
+        }
+        let problem =
+            format!("is neither a model folder nor one of the published models {}", known.join(", "));
+        Err(TrainError::Data { path: PathBuf::from(name), problem })
     }
 }
 
@@ -73,6 +105,8 @@ pub struct Suggestion {
     pub reasons: Vec<String>,
 }
 
+/// The split that weights are chosen by if there is one.
+const UNASKED_VALIDATION: &str = "val";
 /// Images that are looked at.
 const LOOKED_AT: usize = 64;
 /// Times that a run shows every image, if it is from random weights and if not.
@@ -92,14 +126,12 @@ pub fn suggest(wish: &Wish) -> Result<Suggestion, TrainError> {
     let source =
         DataSource { layout: wish.layout.clone(), ..DataSource::new(&wish.data, &wish.train, wish.task) };
     let train = data::open(&source)?;
-    if let Some(validation) = &wish.validation {
-        data::open(&DataSource { split: validation.clone(), ..source })?;
-    }
     let seen = Seen::of(train.as_ref())?;
     let mut reasons = vec![format!(
         "{} images of {} classes, the shortest edge mostly {} pixels, at most {} segments",
         seen.images, seen.classes, seen.shortest_edge, seen.segments
     )];
+    let validation = validation(wish, source, &mut reasons)?;
     let crop = crop_edge(seen.shortest_edge, wish.task);
     reasons.push(format!(
         "crops of {crop} x {crop} pixels: what fits into the images, and into a CPU's patience"
@@ -118,7 +150,7 @@ pub fn suggest(wish: &Wish) -> Result<Suggestion, TrainError> {
             name: wish.layout.clone(),
             folder: wish.data.clone(),
             train: wish.train.clone(),
-            validation: wish.validation.clone(),
+            validation,
             limit: None,
         },
         model,
@@ -136,6 +168,28 @@ pub fn suggest(wish: &Wish) -> Result<Suggestion, TrainError> {
     recipe.validate()?;
     recipe.model_config(train.categories())?;
     Ok(Suggestion { recipe, reasons })
+}
+
+/// The split that weights are chosen by. One that was not asked for by name may not be there.
+fn validation(
+    wish: &Wish,
+    source: DataSource,
+    reasons: &mut Vec<String>,
+) -> Result<Option<String>, TrainError> {
+    let Some(split) = &wish.validation else { return Ok(None) };
+    match data::open(&DataSource { split: split.clone(), ..source }) {
+        Ok(held_out) => {
+            reasons.push(format!("weights are chosen by the {} images of `{split}`", held_out.len()));
+            Ok(Some(split.clone()))
+        }
+        Err(error) if *split == UNASKED_VALIDATION => {
+            reasons.push(format!(
+                "the last weights are kept, for there is no split `{split}` to choose by: {error}"
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What some of the data look like.
@@ -207,30 +261,35 @@ fn model(wish: &Wish, seen: &Seen, crop: u32, reasons: &mut Vec<String>) -> Resu
             reasons.push(format!("the published model {name}, from random weights"));
             ModelRecipe { preset: Some(name.clone()), image_size: size, ..ModelRecipe::default() }
         }
-        ModelChoice::Folder(folder) => of_folder(folder, is_segmenter, size, reasons)?,
+        ModelChoice::Folder(folder) => {
+            let least = if wish.task == TaskName::Semantic { seen.classes } else { 1 };
+            of_folder(folder, is_segmenter.then_some(least), size, reasons)?
+        }
     })
 }
 
-/// The parts of a model in a folder, to go on from its weights.
+/// The parts of a model in a folder, to go on from its weights; for a segmenter with `least_queries` or more.
 fn of_folder(
     folder: &Path,
-    is_segmenter: bool,
+    least_queries: Option<usize>,
     size: Option<ResizeTarget>,
     reasons: &mut Vec<String>,
 ) -> Result<ModelRecipe, TrainError> {
     let model = ModelFolder::open(folder)?;
     let config: &ModelConfig = model.config();
-    if is_segmenter && config.decoder_config.is_none() {
-        reasons.push("a new segmentation head on the backbone of a classifier".to_owned());
+    let is_same_kind = config.decoder_config.is_some() == least_queries.is_some();
+    if !is_same_kind {
+        reasons.push("a new head on the backbone of a model of another kind".to_owned());
     }
     reasons.push(format!("begins with the weights of {}", folder.display()));
     let decoder = config.decoder_config.clone().unwrap_or_else(small_decoder);
+    let preprocessor = model.preprocessor().filter(|_| is_same_kind);
     Ok(ModelRecipe {
         backbone: Some(config.backbone_config.clone()),
-        decoder: is_segmenter.then_some(decoder),
-        num_queries: is_segmenter.then_some(config.num_queries.unwrap_or(100)),
-        image_size: model.preprocessor().map(|preprocessor| preprocessor.size).or(size),
-        size_divisor: model.preprocessor().map(|preprocessor| preprocessor.size_divisor),
+        decoder: least_queries.map(|_| decoder),
+        num_queries: least_queries.map(|least| config.num_queries.unwrap_or(100).max(least)),
+        image_size: preprocessor.map(|preprocessor| preprocessor.size).or(size),
+        size_divisor: preprocessor.map(|preprocessor| preprocessor.size_divisor),
         initial: Some(folder.to_path_buf()),
         ..ModelRecipe::default()
     })
@@ -241,7 +300,8 @@ fn run(wish: &Wish, seen: &Seen, is_new: bool, reasons: &mut Vec<String>) -> Run
     let accumulation = cores.min(MOST_PASSES);
     let images = (BATCH * accumulation) as u64;
     let epochs = EPOCHS[usize::from(!is_new)];
-    let steps = (seen.images as u64 * epochs).div_ceil(images).clamp(STEPS[0], STEPS[1]);
+    let called_for = (seen.images as u64 * epochs).div_ceil(images).clamp(STEPS[0], STEPS[1]);
+    let steps = wish.steps.unwrap_or(called_for);
     reasons.push(format!(
         "{images} images an update, {BATCH} for each of {accumulation} cores; {steps} updates, about {} times through the data",
         steps * images / seen.images.max(1) as u64

@@ -472,14 +472,16 @@ fn passes(recipe: &Recipe, parameters: &Parameters, task: Box<dyn Task>) -> Resu
 }
 
 /// Takes the weights of a model folder where name and shape fit: classes may be others. A classifier's backbone is taken as that of
-/// a segmenter.
+/// a segmenter, and the other way round.
 fn take_initial_weights(parameters: &Parameters, folder: &Path) -> Result<(), TrainError> {
     let all = aff_weights::ModelFolder::open(folder)?.tensors(DType::F32, &Device::Cpu)?;
     let vars = parameters.vars();
     let fits = |name: &str, tensor: &Tensor| vars.get(name).is_some_and(|var| var.dims() == tensor.dims());
     let named = all.into_iter().filter_map(|(name, tensor)| {
         let in_segmenter = format!("backbone.{name}");
-        let name = if vars.contains_key(&name) { name } else { in_segmenter };
+        let in_classifier = name.strip_prefix("backbone.").unwrap_or(&name).to_owned();
+        let name =
+            [in_segmenter, in_classifier].into_iter().find(|other| vars.contains_key(other)).unwrap_or(name);
         fits(&name, &tensor).then_some((name, tensor))
     });
     let count = parameters.set(&named.collect())?;
