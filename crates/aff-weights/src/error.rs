@@ -106,10 +106,10 @@ pub enum WeightsError {
         /// The file.
         file: &'static str,
     },
-    /// A model could not be had from the hub or its cache.
+    /// A model could not be had from the hub, from where it was published, or from a cache.
     #[error("{model}: {problem}")]
     Hub {
-        /// Name and revision.
+        /// Name, and revision if it has one.
         model: String,
         /// What is wrong, and what to do.
         problem: String,

@@ -18,6 +18,8 @@ mod folder;
 mod hub;
 mod keys;
 mod presets;
+#[cfg(feature = "hub")]
+mod published;
 mod tensor_file;
 mod tensor_options;
 
@@ -32,6 +34,10 @@ pub use folder::{ModelFolder, checked_var_builder};
 pub use hub::{Hub, Links, ModelName, Network};
 pub use keys::{KeyReport, TensorShapes};
 pub use presets::{Preset, published_models, random_weights};
+#[cfg(feature = "hub")]
+pub use published::{
+    PUBLISHED_TERMS, Published, PublishedCheckpoint, Terms, published_checkpoint, published_checkpoints,
+};
 pub use tensor_file::{
     TensorsAndTexts, read_tensor_bytes, read_tensor_file, read_tensor_file_with_metadata, write_tensor_file,
     write_tensor_file_with_metadata,

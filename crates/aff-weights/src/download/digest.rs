@@ -53,6 +53,14 @@ impl ContentDigest {
     }
 }
 
+/// SHA-256 of a file's content, in lower-case hexadecimal.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(crate) fn sha256(path: &Path) -> io::Result<String> {
+    hash(Sha256::new(), File::open(path)?)
+}
+
 fn hash(mut hasher: impl Digest, mut file: File) -> io::Result<String> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {

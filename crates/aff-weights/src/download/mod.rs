@@ -12,7 +12,7 @@ mod transfer;
 
 pub(crate) use address::Address;
 pub(crate) use client::{Answer, Client, Redirects};
-pub(crate) use digest::ContentDigest;
+pub(crate) use digest::{ContentDigest, sha256};
 pub(crate) use failure::{Failure, quote};
 pub(crate) use lock::wait_for_lock;
 pub use observer::DownloadObserver;

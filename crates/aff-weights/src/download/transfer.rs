@@ -25,10 +25,12 @@ pub(crate) struct Transfer<'a> {
 }
 
 /// What becomes of the beginning of a file that an earlier download left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resume {
     /// It is kept: a digest tells whether the parts belong together.
     ByDigest,
+    /// It is kept if the server still has the version of this `ETag`, of which it is.
+    IfUnchanged(String),
     /// It is thrown away: nothing could tell whether the parts belong together.
     Never,
 }
@@ -76,6 +78,9 @@ impl Transfer<'_> {
         let mut headers = Vec::new();
         if done > 0 {
             headers.push(("Range", format!("bytes={done}-")));
+            if let Resume::IfUnchanged(etag) = &self.resume {
+                headers.push(("If-Range", etag.clone()));
+            }
         }
         self.client.get(&self.address, &headers)?.expect(|status| matches!(status, 200 | 206 | 416))
     }

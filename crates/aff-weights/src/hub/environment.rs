@@ -23,7 +23,7 @@ impl Hub {
         Self::from_lookup(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&str]| names.iter().find_map(|name| lookup(name));
         let is_on = |names: &[&str]| {
             let value = first(names).unwrap_or_default().to_ascii_lowercase();
