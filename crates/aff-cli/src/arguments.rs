@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::{
     bench::Bench, classify::Classify, convert::Convert, data::Data, eval::Eval, features::Features,
-    info::Info, predict::Predict, terminal, tokens::Tokens, train::Train,
+    info::Info, models::Models, predict::Predict, pull::Pull, terminal, tokens::Tokens, train::Train,
 };
 
 /// Segment images off the grid with AutoFocusFormer
@@ -23,7 +23,7 @@ const EXIT_STATUS: &str = "\
 Exit status: 0 all went well; 1 it could not be done; 2 wrong arguments; 3 some of several photos were skipped; 130 interrupted.
 Environment: RAYON_NUM_THREADS, RUST_LOG (debug tells what is computed), NO_COLOR; for models on the hub HF_HOME,
 XDG_CACHE_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_DISABLE_IMPLICIT_TOKEN,
-HF_HUB_DISABLE_SYMLINKS, HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT.";
+HF_HUB_DISABLE_SYMLINKS, HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT; for published ones AFF_CACHE, AFF_PUBLISHED_BASE.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -32,6 +32,8 @@ enum Command {
     Tokens(Tokens),
     Features(Features),
     Convert(Convert),
+    Pull(Pull),
+    Models(Models),
     Info(Info),
     Bench(Bench),
     Data(Data),
@@ -53,6 +55,8 @@ impl Arguments {
             Command::Info(info) => info.run(),
             Command::Features(features) => features.run(),
             Command::Convert(convert) => convert.run(),
+            Command::Pull(pull) => pull.run(),
+            Command::Models(models) => models.run(),
             Command::Bench(bench) => bench.run(),
             Command::Data(data) => data.run(),
             Command::Eval(eval) => eval.run(),

@@ -38,6 +38,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         Some(PipelineError::Weights(error)) => error,
         _ => cause.downcast_ref()?,
     };
+    if let WeightsError::NotFetched { name, .. } = weights {
+        return Some(format!("`aff pull {name}` downloads it"));
+    }
     let hint = match weights {
         WeightsError::NoConfiguration { .. } => "give it with --preset NAME or --config FILE.yaml",
         WeightsError::AlreadyConverted { .. } => "--force replaces it",

@@ -12,8 +12,8 @@ use crate::download::DownloadBar;
 /// Arguments of every command that runs a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// Folder of the model, name of one in this program or on the Hugging Face hub, or random:NAME for a published one with random
-    /// weights [default: aff-pico-camvid, which is in this program and knows street scenes]
+    /// Folder of the model, name of one that `aff models` lists or that is on the Hugging Face hub, or random:NAME for a published one
+    /// with random weights [default: aff-pico-camvid, which is in this program and knows street scenes]
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Branch, tag or commit of a model on the hub

@@ -36,6 +36,14 @@ pub enum WeightsError {
         /// What is missing.
         problem: String,
     },
+    /// The name of a published checkpoint that was not fetched yet.
+    #[error("{name}: the authors published this model, but it is not in {path}", path = .path.display())]
+    NotFetched {
+        /// Its name.
+        name: String,
+        /// Where it would be.
+        path: PathBuf,
+    },
     /// `config.json` is not one of ours.
     #[error("{path}: {text}", path = .path.display(), text = brief_error(.source))]
     Config {

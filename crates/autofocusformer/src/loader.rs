@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aff_weights::TensorOptions;
 #[cfg(feature = "hub")]
-use aff_weights::{DownloadObserver, Hub, ModelName};
+use aff_weights::{DownloadObserver, Hub, ModelName, Published, PublishedCheckpoint, published_checkpoint};
 use candle_core::{DType, Device};
 
 use crate::{BuiltInModel, Error, Model};
@@ -54,11 +54,11 @@ impl ModelLoader {
     }
 
     /// Loads a model of this build ([`BuiltInModel`]), a folder, a published model with random weights (`random:NAME`) or, with
-    /// the feature `hub`, a model of the
+    /// the feature `hub`, a published model that was fetched before (by its plain name, see [`Published`]) or a model of the
     /// Hugging Face hub (`organisation/name`).
     ///
     /// # Errors
-    /// As [`Model::load`] and [`Model::random`], or if the hub has no such model.
+    /// As [`Model::load`] and [`Model::random`], if the published model was not fetched, or if the hub has no such model.
     #[cfg(feature = "hub")]
     pub fn load(self) -> Result<Model, Error> {
         self.load_observed(&mut ())
@@ -75,6 +75,9 @@ impl ModelLoader {
         }
         if let Some(model) = self.built_in() {
             return model.load(&self.options);
+        }
+        if let Some(checkpoint) = self.published() {
+            return Model::load(Published::from_env().kept(&checkpoint)?, &self.options);
         }
         match ModelName::of(&self.name)? {
             ModelName::Hub(id) => {
@@ -102,6 +105,12 @@ impl ModelLoader {
     /// The model in this build that is asked for: its name alone, not a path that ends in it.
     fn built_in(&self) -> Option<BuiltInModel> {
         self.name.to_str().and_then(BuiltInModel::named)
+    }
+
+    /// The published model that is asked for by its plain name; a folder of that name is preferred.
+    #[cfg(feature = "hub")]
+    fn published(&self) -> Option<PublishedCheckpoint> {
+        self.name.to_str().filter(|_| !self.name.exists()).and_then(published_checkpoint)
     }
 
     /// The published model that is asked for with random weights.

@@ -26,10 +26,11 @@ pub(super) fn fetch(
 ) -> Result<PathBuf, Problem> {
     let place = Place::new(&published.cache, &checkpoint.name)
         .ok_or("no such model; expected the name of a preset, such as aff-mini")?;
-    check_terms(published, terms)?;
+    // Its licence was accepted when it was fetched.
     if let Some(model) = place.kept() {
         return Ok(model);
     }
+    check_terms(published, terms)?;
     if published.network == Network::Offline {
         let model = place.model();
         return Err(format!(

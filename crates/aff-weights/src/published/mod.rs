@@ -69,6 +69,23 @@ impl Published {
         }
     }
 
+    /// The model folder that was made of a checkpoint earlier. Asks nobody.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotFetched`] if there is none, or not as it was made.
+    pub fn kept(&self, checkpoint: &PublishedCheckpoint) -> Result<PathBuf, WeightsError> {
+        let place = records::Place::new(&self.cache, &checkpoint.name);
+        place.as_ref().and_then(records::Place::kept).ok_or_else(|| WeightsError::NotFetched {
+            name: checkpoint.name.clone(),
+            path: self.cache.clone(),
+        })
+    }
+
+    /// Whether the licence of the checkpoints was accepted earlier.
+    pub fn are_terms_accepted(&self) -> bool {
+        records::AcceptedTerms::are_noted(&self.cache, &self.base)
+    }
+
     /// The model folder made of a checkpoint: the one that is kept, or one made of a download.
     ///
     /// # Errors
