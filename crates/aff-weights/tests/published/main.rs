@@ -100,6 +100,8 @@ fn nothing_is_asked_before_the_terms_are_accepted() {
     published.fetch(&nano(), Terms::Accepted, &mut ()).unwrap();
     std::fs::remove_dir_all(cache.path().join("published")).unwrap();
     assert!(published.fetch(&nano(), Terms::AsNoted, &mut ()).is_ok(), "it was noted");
+    // What is kept needs no terms.
+    std::fs::remove_dir_all(cache.path().join("published")).unwrap();
     let mut elsewhere = published;
     elsewhere.base = "http://127.0.0.1:9/".to_owned();
     let error = elsewhere.fetch(&nano(), Terms::AsNoted, &mut ()).unwrap_err().to_string();
