@@ -8,6 +8,7 @@ use autofocusformer::{BuiltInModel, DType, Device, Model, TensorOptions};
 use clap::ValueEnum;
 
 use crate::download::DownloadBar;
+use crate::pull::fetch_accepted;
 
 /// Arguments of every command that runs a model.
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,9 @@ pub(crate) struct ModelArgs {
     /// Branch, tag or commit of a model on the hub
     #[arg(long, default_value = "main", requires = "model")]
     revision: String,
+    /// Download a published model that is not kept yet, and accept the licence of its authors, which forbids some uses
+    #[arg(long, requires = "model")]
+    accept_licence: bool,
     /// Device to compute on; this build has the CPU only
     #[arg(long, default_value = "cpu", value_parser = device)]
     device: Device,
@@ -58,6 +62,9 @@ impl ModelArgs {
 
     /// Loads the model.
     pub(crate) fn load(&self) -> Result<Model> {
+        if let Some(model) = self.model.as_deref().filter(|_| self.accept_licence) {
+            fetch_accepted(model)?;
+        }
         let options = TensorOptions { device: self.device.clone(), dtype: self.dtype.into() };
         load(self.model.as_deref(), &self.revision, &options)
     }

@@ -1,8 +1,9 @@
 //! `aff pull`: a published model into the cache.
 
 use std::io::{BufRead, IsTerminal};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use autofocusformer::weights::{
     PUBLISHED_TERMS, Published, PublishedCheckpoint, Terms, published_checkpoint, published_checkpoints,
 };
@@ -32,10 +33,10 @@ pub struct Pull {
 }
 
 impl Pull {
-    /// Fetches what is not kept yet.
+    /// Fetches what is not kept yet; of several models all that can be had.
     ///
     /// # Errors
-    /// A name that is unknown, a licence that is not accepted, or what [`Published::fetch`] returns, at the first model that fails.
+    /// A name that is unknown, a licence that is not accepted, or what [`Published::fetch`] returns.
     pub fn run(&self) -> Result<()> {
         let published = Published::from_env();
         let checkpoints = if self.all {
@@ -43,13 +44,20 @@ impl Pull {
         } else {
             self.names.iter().map(|name| find(name)).collect::<Result<_>>()?
         };
-        for checkpoint in checkpoints {
-            let folder = match published.kept(&checkpoint) {
-                Ok(folder) => folder,
-                Err(_) => published.fetch(&checkpoint, self.terms(&published)?, &mut DownloadBar::new())?,
-            };
-            log(format_args!("{}: {}", checkpoint.name, folder.display()));
+        let is_kept = |checkpoint| published.kept(checkpoint).is_ok();
+        let terms = if checkpoints.iter().all(is_kept) { Terms::AsNoted } else { self.terms(&published)? };
+        let mut missing = 0;
+        for checkpoint in &checkpoints {
+            match published.fetch(checkpoint, terms, &mut DownloadBar::new()) {
+                Ok(folder) => log(format_args!("{}: {}", checkpoint.name, folder.display())),
+                Err(error) if checkpoints.len() == 1 => return Err(error.into()),
+                Err(error) => {
+                    missing += 1;
+                    note(format_args!("skipped: {error}"));
+                }
+            }
         }
+        ensure!(missing == 0, "{missing} of {} models could not be had", checkpoints.len());
         Ok(())
     }
 
@@ -81,4 +89,16 @@ impl Pull {
 fn find(name: &str) -> Result<PublishedCheckpoint> {
     published_checkpoint(name)
         .with_context(|| format!("{name}: no published model has this name; `aff models` lists them"))
+}
+
+/// Fetches a published model whose licence the user accepted, if it is not kept.
+pub(crate) fn fetch_accepted(name: &Path) -> Result<()> {
+    let checkpoint = name.to_str().filter(|_| !name.exists()).and_then(published_checkpoint).with_context(|| {
+        format!(
+            "{}: --accept-licence is for published models and this is none; leave it out (`aff models` lists them)",
+            name.display()
+        )
+    })?;
+    Published::from_env().fetch(&checkpoint, Terms::Accepted, &mut DownloadBar::new())?;
+    Ok(())
 }

@@ -14,6 +14,7 @@ pub struct BuiltInModel {
     name: &'static str,
     knows: &'static str,
     licence: &'static str,
+    figure: &'static str,
     config: &'static str,
     preprocessor: &'static str,
     weights: &'static [u8],
@@ -26,6 +27,7 @@ static ALL: &[BuiltInModel] = &[
         name: "aff-pico-camvid",
         knows: "street scenes",
         licence: "CC BY-NC 4.0, as CamVid: research and personal use, no commercial use",
+        figure: "mIoU 70.5",
         config: aff_pico_camvid::CONFIG,
         preprocessor: aff_pico_camvid::PREPROCESSOR,
         weights: aff_pico_camvid::WEIGHTS,
@@ -64,6 +66,11 @@ impl BuiltInModel {
     /// Terms of its weights.
     pub fn licence(self) -> &'static str {
         self.licence
+    }
+
+    /// How good it is on the validation images of what it was trained on, in percent, as its card says: such as `mIoU 70.5`.
+    pub fn figure(self) -> &'static str {
+        self.figure
     }
 
     /// Size of its weights in bytes.
@@ -116,6 +123,10 @@ mod tests {
                 "{model:?}: 16-bit floats and a header"
             );
             assert!(!model.licence().is_empty() && !model.knows().is_empty());
+            let card = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(model.name());
+            let card = std::fs::read_to_string(card.join("README.md")).unwrap();
+            let number = model.figure().rsplit(' ').next().unwrap();
+            assert!(card.contains(&format!("{number} %")), "{model:?}: the card says another figure");
         }
         assert_eq!(BuiltInModel::named("aff-pico-nobody"), None);
         assert_eq!(BuiltInModel::preferred().ok(), BuiltInModel::all().first().copied());
