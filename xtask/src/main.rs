@@ -16,6 +16,8 @@ enum Command {
     /// Check the rules of the repository that the compiler does not see
     Check(commands::check::Check),
     Convert(Convert),
+    /// Compile the CUDA kernels with NVIDIA's compiler, from PyPI, and lint the feature `cuda`; needs no GPU
+    Cuda(commands::cuda::Cuda),
     Golden(commands::golden::Golden),
     /// Write the configurations of the published models into models/
     Models(commands::models::Models),
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Cuda(cuda) => cuda.run(),
         Command::Golden(golden) => golden.run(),
         Command::Models(models) => models.run(),
         Command::Mutate(mutate) => mutate.run(),

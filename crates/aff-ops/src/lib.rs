@@ -24,7 +24,8 @@
 //!   expected and what was found.
 //!
 //! # How they are computed
-//! Each operator is a Candle custom operator with a forward and a backward pass of its own, on the CPU. None gathers `[B,Q,M,C]`;
+//! Each operator is a Candle custom operator with a forward and a backward pass of its own, on the CPU and, with the feature `cuda`,
+//! on NVIDIA GPUs (those kernels are tested in an emulation; they have not run on a GPU yet: see `docs/cuda.md`). None gathers `[B,Q,M,C]`;
 //! threads divide the queries, and vector instructions are chosen when the program runs ([`instruction_set`]). Results do not
 //! depend on the number of threads or on batch mates. Types are f32 and f64; f16 and bf16 are computed in f32. Beside each operator
 //! stands its twin, a composition of Candle operators in a module named `reference`: easy to read, and the yardstick of the tests.
@@ -33,10 +34,14 @@
 //! # Invariants
 //! * **Nothing moves between devices by itself.** A kernel borrows the values of its tensors from the storage that they are in, in the
 //!   forward and in the backward pass, and its results are moved into storage: nothing is copied out and back. On a device that an operator has
-//!   no kernel for, it runs as its twin, on that device. Only geometry, which lives on the host, is brought to where the tensors are.
+//!   no kernel for, it runs as its twin, on that device. Only geometry, which lives on the host, is brought to where the tensors are, once:
+//!   it stays there as long as the geometry does.
 //! * **No gradient is cut in silence.** Gradients of gradients are an error that names the operator. (By default Candle itself forgets
 //!   what gradients were computed from between one operator and the next; its `CANDLE_GRAD_DO_NOT_DETACH` changes that.)
 //! * **Sizes are checked before they are trusted.** A product of sizes that does not fit into memory's addresses is an error.
+
+#[cfg(test)]
+extern crate self as aff_ops;
 
 pub mod cluster_attention;
 pub mod deformable_gather;
@@ -49,6 +54,9 @@ mod shepard;
 mod sine_embedding;
 pub mod soft_assignment;
 pub mod weighted_gather;
+
+#[cfg(all(test, unix))]
+mod emulation;
 
 pub use cluster_attention::{AttentionGeometry, ClusterAttention, PaddingSlots, cluster_attention};
 pub use deformable_gather::{DeformableGather, deformable_gather};

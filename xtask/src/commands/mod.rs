@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod check;
+pub(crate) mod cuda;
 pub(crate) mod golden;
 pub(crate) mod models;
 pub(crate) mod mutate;

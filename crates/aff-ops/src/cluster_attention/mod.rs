@@ -14,11 +14,15 @@
 //! The last cluster may have fewer members than the others. What its missing slots are is a setting, [`PaddingSlots`].
 
 mod cpu;
+mod cuda;
 pub mod reference;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::kernel::gpu;
 use crate::kernel::gradient::gradient;
 use crate::kernel::storage::{self, Borrowed, by_type};
 use crate::{ClusterNeighborhood, Positions, shape};
@@ -154,7 +158,7 @@ pub fn cluster_attention(inputs: &ClusterAttention<'_>, geometry: &AttentionGeom
         ("blank_value", inputs.blank_value),
     ];
     storage::check_types(OPERATOR, &named)?;
-    if !storage::has_kernel(inputs.query) {
+    if !storage::has_kernel(inputs.query, || cuda::covers(sizes, geometry.positions)) {
         return reference::prepared(inputs, geometry);
     }
     let parameters = [inputs.position_weight, inputs.position_bias, inputs.blank_key, inputs.blank_value];
@@ -170,6 +174,7 @@ pub fn cluster_attention(inputs: &ClusterAttention<'_>, geometry: &AttentionGeom
         positions: geometry.positions.clone(),
         neighborhood: geometry.neighborhood.clone(),
         padding: geometry.padding,
+        log_sum: gpu::Kept::default(),
     };
     query.apply_op3(key_value, parameters, operator)?.to_dtype(inputs.query.dtype())
 }
@@ -182,6 +187,8 @@ struct Operator {
     positions: Positions,
     neighborhood: ClusterNeighborhood,
     padding: PaddingSlots,
+    /// Logarithms of the sums of the softmax, for the backward pass.
+    log_sum: gpu::Kept,
 }
 
 impl Operator {
@@ -205,6 +212,13 @@ impl CustomOp3 for Operator {
         parameters: &CpuStorage,
         parameters_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        #[cfg(all(test, unix))]
+        if let Some(emulated) = gpu::emulated::forward(
+            self,
+            [(query, query_layout), (key_value, key_value_layout), (parameters, parameters_layout)],
+        )? {
+            return Ok(emulated);
+        }
         by_type!(query.dtype(), T => {
             let inputs = Inputs {
                 query: storage::slice::<T>(query, query_layout)?,
@@ -216,6 +230,22 @@ impl CustomOp3 for Operator {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        query: &CudaStorage,
+        query_layout: &Layout,
+        key_value: &CudaStorage,
+        key_value_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        gpu::cuda::forward(
+            self,
+            [(query, query_layout), (key_value, key_value_layout), (parameters, parameters_layout)],
+        )
+    }
+
     fn bwd(
         &self,
         query: &Tensor,
@@ -225,6 +255,11 @@ impl CustomOp3 for Operator {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
+        if let Some([query, key_value, parameters]) =
+            gpu::backward(self, [query, key_value, parameters], out, &grad)?
+        {
+            return Ok((Some(query), Some(key_value), Some(parameters)));
+        }
         let all = [query, key_value, parameters];
         by_type!(query.dtype(), T => {
             let borrowed = [query, key_value, parameters, out, &grad].map(Borrowed::new);

@@ -13,11 +13,15 @@
 //! for a level and shared by all layers.
 
 mod cpu;
+mod cuda;
 pub mod reference;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 
+use crate::kernel::gpu;
 use crate::kernel::gradient::gradient;
 use crate::kernel::simd::Real;
 use crate::kernel::storage::{self, Borrowed, by_type};
@@ -70,7 +74,7 @@ pub fn deformable_gather(inputs: &DeformableGather<'_>, levels: &[CanvasLookup])
     let [value, locations, weights, power] =
         [inputs.value, inputs.locations, inputs.weights, inputs.power].map(storage::prepared);
     let (value, locations, weights, power) = (value?, locations?, weights?, power?);
-    if !storage::has_kernel(inputs.value) {
+    if !storage::has_kernel(inputs.value, || cuda::covers(sizes, levels)) {
         let wide =
             DeformableGather { value: &value, locations: &locations, weights: &weights, power: &power };
         return reference::deformable_gather(&wide, levels)?.to_dtype(dtype);
@@ -169,6 +173,13 @@ impl CustomOp3 for Operator {
         power: &CpuStorage,
         power_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        #[cfg(all(test, unix))]
+        if let Some(emulated) = gpu::emulated::forward(
+            self,
+            [(value, value_layout), (samples, samples_layout), (power, power_layout)],
+        )? {
+            return Ok(emulated);
+        }
         let Sizes { batch, queries, channels, .. } = self.sizes;
         by_type!(value.dtype(), T => {
             let shared = self.shared::<T>(
@@ -180,15 +191,31 @@ impl CustomOp3 for Operator {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        value: &CudaStorage,
+        value_layout: &Layout,
+        samples: &CudaStorage,
+        samples_layout: &Layout,
+        power: &CudaStorage,
+        power_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        gpu::cuda::forward(self, [(value, value_layout), (samples, samples_layout), (power, power_layout)])
+    }
+
     fn bwd(
         &self,
         value: &Tensor,
         samples: &Tensor,
         power: &Tensor,
-        _: &Tensor,
+        out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
+        if let Some([value, samples, power]) = gpu::backward(self, [value, samples, power], out, &grad)? {
+            return Ok((Some(value), Some(samples), Some(power)));
+        }
         let all = [value, samples, power];
         by_type!(value.dtype(), T => {
             let borrowed = [value, samples, power, &grad].map(Borrowed::new);

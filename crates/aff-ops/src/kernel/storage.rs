@@ -1,14 +1,21 @@
 //! The boundary between tensors and kernels: values are borrowed from the storage of the CPU, results are moved into it.
 
-use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 
 use super::simd::Real;
 use crate::shape;
 
-/// Whether the operators have a kernel where the tensor is. Elsewhere they run as the composition of Candle operators that is their
-/// twin, on the tensor's own device.
-pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu()
+/// Whether an operator has a kernel where the tensor is, and for its type; `on_gpu` says whether those of GPUs cover the sizes.
+/// Elsewhere it runs as the composition of Candle operators that is its twin, on the tensor's own device.
+pub(crate) fn has_kernel(tensor: &Tensor, on_gpu: impl FnOnce() -> bool) -> bool {
+    match tensor.device() {
+        Device::Cpu => true,
+        Device::Cuda(_) => {
+            let counted = i32::try_from(tensor.elem_count()).is_ok();
+            cfg!(feature = "cuda") && tensor.dtype() != DType::F64 && counted && on_gpu()
+        }
+        Device::Metal(_) => false,
+    }
 }
 
 /// The values of an operator's input, which the operator's front has made contiguous.

@@ -1,9 +1,12 @@
 //! The exact GELU.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use crate::kernel::gpu;
 use crate::kernel::gradient::gradient;
 use crate::kernel::simd::{Kernel, LANES, Real, Simd};
 use crate::kernel::storage::{self, Borrowed, by_type};
@@ -31,13 +34,14 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
     storage::check_types(OPERATOR, &[("x", x)])?;
     shape::count(OPERATOR, x.dims())?;
     let wide = storage::prepared(x)?;
-    let out = if storage::has_kernel(x) { wide.apply_op1(Operator)? } else { reference::gelu(&wide)? };
+    let out =
+        if storage::has_kernel(x, || true) { wide.apply_op1(Operator)? } else { reference::gelu(&wide)? };
     out.to_dtype(x.dtype())
 }
 
-const OPERATOR: &str = "gelu";
+pub(super) const OPERATOR: &str = "gelu";
 
-struct Operator;
+pub(super) struct Operator;
 
 impl CustomOp1 for Operator {
     fn name(&self) -> &'static str {
@@ -45,6 +49,10 @@ impl CustomOp1 for Operator {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        #[cfg(all(test, unix))]
+        if let Some(emulated) = gpu::emulated::forward(self, [(x, layout)])? {
+            return Ok(emulated);
+        }
         by_type!(x.dtype(), T => {
             let x = storage::slice::<T>(x, layout)?;
             let mut out = vec![0.0; x.len()];
@@ -55,8 +63,16 @@ impl CustomOp1 for Operator {
         })
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        gpu::cuda::forward(self, [(x, layout)])
+    }
+
+    fn bwd(&self, x: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
+        if let Some([x]) = gpu::backward(self, [x], out, &grad)? {
+            return Ok(Some(x));
+        }
         by_type!(x.dtype(), T => {
             let borrowed = [x, &grad].map(Borrowed::new);
             let [values, grad] = &borrowed;

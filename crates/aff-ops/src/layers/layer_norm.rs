@@ -1,10 +1,13 @@
 //! Layer norm over the last axis.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::kernel::ROWS;
+use crate::kernel::gpu;
 use crate::kernel::gradient::gradient;
 use crate::kernel::simd::{Kernel, LANES, Real, Simd, sum};
 use crate::kernel::storage::{self, Borrowed, by_type};
@@ -35,7 +38,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     shape::expect(OPERATOR, "bias", bias, &[channels])?;
     storage::check_types(OPERATOR, &[("x", x), ("weight", weight), ("bias", bias)])?;
     let [wide, weight, bias] = [storage::prepared(x)?, storage::prepared(weight)?, storage::prepared(bias)?];
-    let out = if storage::has_kernel(x) {
+    let out = if storage::has_kernel(x, || true) {
         wide.apply_op3(&weight, &bias, Operator { eps })?
     } else {
         reference::layer_norm(&wide, &weight, &bias, eps)?
@@ -43,10 +46,10 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     out.to_dtype(x.dtype())
 }
 
-const OPERATOR: &str = "layer_norm";
+pub(super) const OPERATOR: &str = "layer_norm";
 
-struct Operator {
-    eps: f64,
+pub(super) struct Operator {
+    pub(super) eps: f64,
 }
 
 impl CustomOp3 for Operator {
@@ -63,6 +66,12 @@ impl CustomOp3 for Operator {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        #[cfg(all(test, unix))]
+        if let Some(emulated) =
+            gpu::emulated::forward(self, [(x, x_layout), (weight, weight_layout), (bias, bias_layout)])?
+        {
+            return Ok(emulated);
+        }
         let shape = x_layout.shape().clone();
         by_type!(x.dtype(), T => {
             let x = storage::slice::<T>(x, x_layout)?;
@@ -79,15 +88,31 @@ impl CustomOp3 for Operator {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        gpu::cuda::forward(self, [(x, x_layout), (weight, weight_layout), (bias, bias_layout)])
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
         weight: &Tensor,
         bias: &Tensor,
-        _: &Tensor,
+        out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
+        if let Some([x, weight, bias]) = gpu::backward(self, [x, weight, bias], out, &grad)? {
+            return Ok((Some(x), Some(weight), Some(bias)));
+        }
         let all = [x, weight, bias];
         by_type!(x.dtype(), T => {
             let borrowed = [x, weight, &grad].map(Borrowed::new);

@@ -3,6 +3,7 @@
 //! Candle's fused `layer_norm` and `softmax_last_dim` have no backward and cut the gradient without a word; its GELU runs on one
 //! thread, number by number. These have a backward, run on all threads and on the instruction set of the processor.
 
+mod cuda;
 mod gelu;
 mod layer_norm;
 mod linear;

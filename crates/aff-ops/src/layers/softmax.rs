@@ -1,10 +1,13 @@
 //! Softmax over the last axis.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::kernel::ROWS;
+use crate::kernel::gpu;
 use crate::kernel::gradient::gradient;
 use crate::kernel::simd::{Kernel, LANES, Real, Simd, dot, greatest, sum};
 use crate::kernel::storage::{self, Borrowed, by_type};
@@ -33,14 +36,17 @@ pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
     x.dim(D::Minus1)?;
     shape::count(OPERATOR, x.dims())?;
     let wide = storage::prepared(x)?;
-    let out =
-        if storage::has_kernel(x) { wide.apply_op1(Operator)? } else { reference::softmax_last_dim(&wide)? };
+    let out = if storage::has_kernel(x, || true) {
+        wide.apply_op1(Operator)?
+    } else {
+        reference::softmax_last_dim(&wide)?
+    };
     out.to_dtype(x.dtype())
 }
 
-const OPERATOR: &str = "softmax_last_dim";
+pub(super) const OPERATOR: &str = "softmax_last_dim";
 
-struct Operator;
+pub(super) struct Operator;
 
 /// The last axis of a shape.
 fn width(shape: &Shape) -> usize {
@@ -53,6 +59,10 @@ impl CustomOp1 for Operator {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        #[cfg(all(test, unix))]
+        if let Some(emulated) = gpu::emulated::forward(self, [(x, layout)])? {
+            return Ok(emulated);
+        }
         let width = width(layout.shape());
         by_type!(x.dtype(), T => {
             let x = storage::slice::<T>(x, layout)?;
@@ -65,9 +75,17 @@ impl CustomOp1 for Operator {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        gpu::cuda::forward(self, [(x, layout)])
+    }
+
     fn bwd(&self, x: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let width = width(x.shape());
         let grad = grad.contiguous()?;
+        if let Some([x]) = gpu::backward(self, [x], out, &grad)? {
+            return Ok(Some(x));
+        }
         by_type!(x.dtype(), T => {
             let borrowed = [out, &grad].map(Borrowed::new);
             let [out, grad] = &borrowed;

@@ -8,11 +8,15 @@
 //! The importance scores `s` are learnt through this sum: they are what a token counts for where it is merged.
 
 mod cpu;
+mod cuda;
 pub mod reference;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::kernel::gpu;
 use crate::kernel::gradient::gradient;
 use crate::kernel::simd::Real;
 use crate::kernel::storage::{self, Borrowed, by_type};
@@ -89,7 +93,7 @@ pub struct MergeGeometry<'a> {
 /// If a shape differs from these, or positions and neighbourhood do not fit.
 pub fn neighborhood_merge(inputs: &NeighborhoodMerge<'_>, geometry: &MergeGeometry<'_>) -> Result<Tensor> {
     let sizes = inputs.sizes(geometry)?;
-    if !storage::has_kernel(inputs.feat) {
+    if !storage::has_kernel(inputs.feat, || cuda::covers(sizes, geometry)) {
         return reference::prepared(inputs, geometry);
     }
     let ones;
@@ -197,6 +201,12 @@ impl CustomOp3 for Operator {
         net: &CpuStorage,
         net_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        #[cfg(all(test, unix))]
+        if let Some(emulated) =
+            gpu::emulated::forward(self, [(feat, feat_layout), (score, score_layout), (net, net_layout)])?
+        {
+            return Ok(emulated);
+        }
         let Sizes { batch, queries, channels, weights, .. } = self.sizes;
         by_type!(feat.dtype(), T => {
             let feat = storage::slice::<T>(feat, feat_layout)?;
@@ -206,15 +216,31 @@ impl CustomOp3 for Operator {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        feat: &CudaStorage,
+        feat_layout: &Layout,
+        score: &CudaStorage,
+        score_layout: &Layout,
+        net: &CudaStorage,
+        net_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        gpu::cuda::forward(self, [(feat, feat_layout), (score, score_layout), (net, net_layout)])
+    }
+
     fn bwd(
         &self,
         feat: &Tensor,
         score: &Tensor,
         net: &Tensor,
-        _: &Tensor,
+        out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
+        if let Some([feat, score, net]) = gpu::backward(self, [feat, score, net], out, &grad)? {
+            return Ok((Some(feat), Some(score), Some(net)));
+        }
         let all = [feat, score, net];
         by_type!(feat.dtype(), T => {
             let borrowed = [feat, score, net, &grad].map(Borrowed::new);

@@ -7,6 +7,7 @@ use candle_core::{Result, bail};
 
 use super::Slots;
 use super::slots::EMPTY;
+use crate::kernel::gpu::Kept;
 
 /// The keys that a query sees as runs: those of its nearest clusters, or all of them.
 ///
@@ -32,6 +33,8 @@ pub struct ClusterNeighborhood {
     queries: usize,
     keys: usize,
     runs: Runs,
+    /// What of it is on devices.
+    pub(crate) kept: Kept,
 }
 
 #[derive(Debug, Clone)]
@@ -61,7 +64,7 @@ impl ClusterNeighborhood {
     /// If there are 2^32 - 1 keys or more.
     pub fn all_keys(batch: usize, queries: usize, keys: usize) -> Result<Self> {
         check_count(keys)?;
-        Ok(Self { batch, queries, keys, runs: Runs::All })
+        Ok(Self { batch, queries, keys, runs: Runs::All, kept: Kept::default() })
     }
 
     /// The members of the nearest clusters of each query, where keys are **in the sorted order of the clusters**
@@ -101,7 +104,7 @@ impl ClusterNeighborhood {
             flat.extend_from_slice(nearest.as_slice());
         }
         let runs = Runs::Clusters { cluster_size, per_query, nearest: flat.into() };
-        Ok(Self { batch: clusters.len(), queries: rows.num_tokens(), keys, runs })
+        Ok(Self { batch: clusters.len(), queries: rows.num_tokens(), keys, runs, kept: Kept::default() })
     }
 
     /// Number B of images.
@@ -179,7 +182,7 @@ impl ClusterNeighborhood {
                 Runs::Clusters { cluster_size: *cluster_size, per_query: *per_query, nearest }
             }
         };
-        Ok(Self { queries: per_image, runs, ..*self })
+        Ok(Self { batch: self.batch, queries: per_image, keys: self.keys, runs, kept: Kept::default() })
     }
 
     /// The neighbours as runs of keys.

@@ -7,6 +7,7 @@ use candle_core::{Result, bail};
 
 use super::Slots;
 use super::clusters::check_count;
+use crate::kernel::gpu::Kept;
 
 /// For every query of every image the same number M of neighbours, listed.
 ///
@@ -28,6 +29,8 @@ pub struct NeighborLists {
     per_query: usize,
     /// `[B, Q, M]`
     indices: Arc<[u32]>,
+    /// What of it is on devices.
+    pub(crate) kept: Kept,
 }
 
 impl NeighborLists {
@@ -62,7 +65,7 @@ impl NeighborLists {
             bail!("neighbor lists: index {} (number {at}) of {keys} keys", indices[at])
         }
         let queries = indices.len() / rows_of_all;
-        Ok(Self { batch, queries, keys, per_query, indices: indices.into() })
+        Ok(Self { batch, queries, keys, per_query, indices: indices.into(), kept: Kept::default() })
     }
 
     /// Number B of images.

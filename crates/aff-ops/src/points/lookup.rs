@@ -6,6 +6,7 @@ use aff_geometry::PointIndex;
 use candle_core::{Error, Result, bail};
 
 use super::Positions;
+use crate::kernel::gpu::Kept;
 
 /// For every cell of the canvas, the k tokens of a level that are nearest to it; of equally near ones the first.
 /// Cloning is cheap.
@@ -15,6 +16,8 @@ pub struct CanvasLookup {
     k: usize,
     /// `[B, height, width, k]`
     nearest: Arc<[u32]>,
+    /// What of it is on devices.
+    pub(crate) kept: Kept,
 }
 
 impl CanvasLookup {
@@ -34,7 +37,7 @@ impl CanvasLookup {
             let neighbors = index.k_nearest(cells.as_slice(), k).map_err(Error::wrap)?;
             nearest.extend_from_slice(neighbors.as_slice());
         }
-        Ok(Self { positions: positions.clone(), k, nearest: nearest.into() })
+        Ok(Self { positions: positions.clone(), k, nearest: nearest.into(), kept: Kept::default() })
     }
 
     /// Number B of images.

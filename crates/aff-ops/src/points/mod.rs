@@ -3,6 +3,7 @@
 //! None of it is a tensor: it lives on the host and takes no gradient. Cloning is cheap.
 
 mod clusters;
+mod gpu;
 mod lists;
 mod lookup;
 mod neighborhood;
@@ -12,6 +13,7 @@ mod slots;
 
 pub use clusters::ClusterNeighborhood;
 pub(crate) use clusters::KeyRuns;
+pub(crate) use gpu::GpuSlots;
 pub use lists::NeighborLists;
 pub use lookup::CanvasLookup;
 pub use neighborhood::Neighborhood;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use aff_geometry::Canvas;
 use candle_core::{Result, bail};
 
+use crate::kernel::gpu::Kept;
+
 /// Positions `(x, y)` of the N tokens of each of B images, on one canvas. Cloning is cheap.
 ///
 /// ```
@@ -21,6 +23,8 @@ pub struct Positions {
     batch: usize,
     tokens: usize,
     canvas: Canvas,
+    /// What of it is on devices.
+    pub(crate) kept: Kept,
 }
 
 impl Positions {
@@ -38,7 +42,7 @@ impl Positions {
         {
             bail!("positions: number {i}, {:?}, lies outside the canvas {canvas:?}", xy[i])
         }
-        Ok(Self { tokens: xy.len() / batch, xy: xy.into(), batch, canvas })
+        Ok(Self { tokens: xy.len() / batch, xy: xy.into(), batch, canvas, kept: Kept::default() })
     }
 
     /// A token on every cell of the canvas, in raster order, for each of `batch` images.
@@ -49,7 +53,7 @@ impl Positions {
         let (width, height) = (canvas.width() as i32, canvas.height() as i32);
         let image = (0..height).flat_map(|y| (0..width).map(move |x| [x, y]));
         let xy = (0..batch).flat_map(|_| image.clone()).collect();
-        Self { tokens: (width as usize) * (height as usize), xy, batch, canvas }
+        Self { tokens: (width as usize) * (height as usize), xy, batch, canvas, kept: Kept::default() }
     }
 
     /// Number B of images.
@@ -99,6 +103,6 @@ impl Positions {
         let per_image = indices.len() / self.batch;
         let pick = |(at, &index): (usize, &u32)| self.image(at / per_image)[index as usize];
         let xy = indices.iter().enumerate().map(pick).collect();
-        Ok(Self { xy, batch: self.batch, tokens: per_image, canvas: self.canvas })
+        Ok(Self { xy, batch: self.batch, tokens: per_image, canvas: self.canvas, kept: Kept::default() })
     }
 }

@@ -1,11 +1,15 @@
 //! Sums of neighbours with given weights.
 
 mod cpu;
+pub(crate) mod cuda;
 pub mod reference;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use crate::kernel::gpu;
 use crate::kernel::gradient::gradient;
 use crate::kernel::storage::{self, Borrowed, by_type};
 use crate::points::Slots;
@@ -36,7 +40,7 @@ pub fn weighted_gather(feat: &Tensor, weights: &Tensor, neighbors: &NeighborList
     storage::check_types(OPERATOR, &[("feat", feat), ("weights", weights)])?;
     shape::count(OPERATOR, &[neighbors.batch(), neighbors.queries(), feat.dim(2)?])?;
     let (wide, weights) = (storage::prepared(feat)?, storage::prepared(weights)?);
-    let out = if storage::has_kernel(feat) {
+    let out = if storage::has_kernel(feat, || true) {
         wide.apply_op2(&weights, Operator { neighbors: neighbors.clone() })?
     } else {
         reference::weighted_gather(&wide, &weights, neighbors)?
@@ -63,6 +67,12 @@ impl CustomOp2 for Operator {
         weights: &CpuStorage,
         weights_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        #[cfg(all(test, unix))]
+        if let Some(emulated) =
+            gpu::emulated::forward(self, [(feat, feat_layout), (weights, weights_layout)])?
+        {
+            return Ok(emulated);
+        }
         let (batch, _, channels) = feat_layout.shape().dims3()?;
         by_type!(feat.dtype(), T => {
             let feat = storage::slice::<T>(feat, feat_layout)?;
@@ -72,15 +82,29 @@ impl CustomOp2 for Operator {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        feat: &CudaStorage,
+        feat_layout: &Layout,
+        weights: &CudaStorage,
+        weights_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        gpu::cuda::forward(self, [(feat, feat_layout), (weights, weights_layout)])
+    }
+
     fn bwd(
         &self,
         feat: &Tensor,
         weights: &Tensor,
-        _: &Tensor,
+        out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let channels = feat.dim(2)?;
         let grad = grad.contiguous()?;
+        if let Some([feat, weights]) = gpu::backward(self, [feat, weights], out, &grad)? {
+            return Ok((Some(feat), Some(weights)));
+        }
         let all = [feat, weights];
         by_type!(feat.dtype(), T => {
             let borrowed = [feat, weights, &grad].map(Borrowed::new);
