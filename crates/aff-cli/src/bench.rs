@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use autofocusformer::{Device, Tensor, ops};
+use autofocusformer::{Tensor, ops};
 use clap::builder::RangedU64ValueParser;
 
 use crate::model_args::ModelArgs;
@@ -42,13 +42,19 @@ impl Bench {
             self.size
         );
         let model = self.model.load()?;
+        let options = model.tensor_options();
         let shape = (self.batch, 3, self.size, self.size);
-        let input = Tensor::randn(0_f32, 1.0, shape, &Device::Cpu)?.to_dtype(model.tensor_options().dtype)?;
-        model.features(&input)?;
+        let input = Tensor::randn(0_f32, 1.0, shape, &options.device)?.to_dtype(options.dtype)?;
+        // A GPU goes on while the program does.
+        let run = || -> Result<()> {
+            model.features(&input)?;
+            Ok(options.device.synchronize()?)
+        };
+        run()?;
         let mut times = (0..self.runs)
             .map(|_| {
                 let start = Instant::now();
-                model.features(&input)?;
+                run()?;
                 Ok(start.elapsed())
             })
             .collect::<Result<Vec<Duration>>>()?;

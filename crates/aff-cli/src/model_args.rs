@@ -23,7 +23,7 @@ pub(crate) struct ModelArgs {
     /// Download a published model that is not kept yet, and accept the licence of its authors, which forbids some uses
     #[arg(long, requires = "model")]
     accept_licence: bool,
-    /// Device to compute on; this build has the CPU only
+    /// Device to compute on: cpu; in builds with the feature `cuda` also cuda, or cuda:1 for the second GPU
     #[arg(long, default_value = "cpu", value_parser = device)]
     device: Device,
     /// Numbers to compute in; f16 is slow on a CPU
@@ -32,7 +32,30 @@ pub(crate) struct ModelArgs {
 }
 
 fn device(text: &str) -> Result<Device, String> {
-    if text == "cpu" { Ok(Device::Cpu) } else { Err("this build computes on the cpu only".to_owned()) }
+    if text == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let number = match text.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|number| number.parse().ok()),
+        None => None,
+    };
+    match number {
+        Some(number) => cuda(number),
+        None => Err("expected cpu, cuda or cuda:NUMBER".to_owned()),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Device, String> {
+    Device::new_cuda_with_stream(number).map_err(|error| {
+        format!("no GPU with this number can be used; `nvidia-smi` lists those that there are, and the version of CUDA that their driver takes ({error})")
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Result<Device, String> {
+    Err("this build computes on the CPU only; build it with `--features cuda` for NVIDIA GPUs".to_owned())
 }
 
 /// Numbers to compute in.

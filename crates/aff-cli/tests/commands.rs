@@ -266,7 +266,10 @@ fn thresholds_are_obeyed_or_refused() {
     assert!(error.contains("--threshold") && error.contains("from 0 to 1"), "{error}");
     assert!(failure(&mut run(&["--task", "semantic", "--threshold", "0.5"])).contains("no effect"));
     assert!(failure(&mut run(&["--task", "instance", "--overlap-threshold", "0.5"])).contains("no effect"));
-    assert!(refusal(&mut run(&["--device", "cuda:0"])).contains("on the cpu only"));
+    assert!(
+        refusal(&mut run(&["--device", "cuda:0"]))
+            .contains("on the CPU only; build it with `--features cuda`")
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The CUDA kernels, emulated on the CPU, against the operators' twins: outputs and gradients of the public operators, as a user
 //! calls them, in several orders of blocks and threads.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod attention;
 #[path = "../../tests/common/mod.rs"]
