@@ -6,4 +6,5 @@
 #include "embedding.cu"
 #include "layers.cu"
 #include "merge.cu"
+#include "nearest_clusters.cu"
 #include "neighbors.cu"

@@ -31,6 +31,7 @@ impl Cuda {
     pub(crate) fn run(&self) -> Result<()> {
         let root = repository_root()?;
         let cache = root.join("target/cuda");
+        std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
         let home = toolkit(&cache)?;
         for capability in CAPABILITIES {
             compile(&root, &home, &cache, capability)?;

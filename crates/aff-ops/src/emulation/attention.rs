@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 
-use super::assert_kernels;
 use super::common::{Clustered, all_keys, clustered, random, vars};
+use super::{assert_kernels, bits};
 use crate::cluster_attention::reference;
 use crate::kernel::gpu::emulated::emulate;
 use crate::{AttentionGeometry, ClusterAttention, PaddingSlots, cluster_attention};
@@ -105,4 +105,30 @@ fn padding_slots_that_win() {
     let [out, without] = [PaddingSlots::FirstToken, PaddingSlots::LeftOut].map(with);
     let difference = (out - without).unwrap().abs().unwrap().max_all().unwrap();
     assert!(difference.to_scalar::<f32>().unwrap() > 0.1, "the padding slots do not matter here");
+}
+
+#[test]
+fn an_image_does_not_depend_on_its_batch_mates() {
+    // The first image of two is that of one.
+    let [alone, both] = [1, 2].map(|batch| clustered(batch, 53, [11, 9], 8, 3));
+    let heads = 2;
+    let [query, key_value] = [32, 64].map(|width| random(&[2, 53, width], 7, DType::F32));
+    let [weight, bias, blank] =
+        [vec![heads, 5], vec![heads], vec![32]].map(|shape| random(&shape, 8, DType::F32));
+    let attend = |on: &Clustered, seed: u32| {
+        let batch = on.positions.batch();
+        let inputs = ClusterAttention {
+            query: &query.narrow(0, 0, batch).unwrap(),
+            key_value: &key_value.narrow(0, 0, batch).unwrap(),
+            position_weight: &weight,
+            position_bias: &bias,
+            blank_key: &blank,
+            blank_value: &blank,
+        };
+        let padding = PaddingSlots::FirstToken;
+        let geometry =
+            AttentionGeometry { positions: &on.positions, neighborhood: &on.neighborhood, padding };
+        emulate(seed, || cluster_attention(&inputs, &geometry)).unwrap().get(0).unwrap()
+    };
+    assert_eq!(bits(&attend(&alone, 1)), bits(&attend(&both, 2)));
 }

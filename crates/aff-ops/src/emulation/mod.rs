@@ -6,9 +6,9 @@ mod attention;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod deformable;
+mod geometry;
 mod layers;
 mod neighbors;
-mod order;
 mod positions;
 
 use candle_core::{DType, Result, Tensor, Var};

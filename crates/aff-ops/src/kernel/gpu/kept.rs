@@ -54,3 +54,28 @@ impl PartialEq for Kept {
 }
 
 impl Eq for Kept {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_made_once_for_a_device() {
+        let kept = Kept::default();
+        let made = std::cell::Cell::new(0);
+        let make = || {
+            made.set(made.get() + 1);
+            Ok(made.get())
+        };
+        assert_eq!(kept.once(0, "lists", make).unwrap(), 1);
+        // A clone of the geometry has it too.
+        assert_eq!(kept.clone().once(0, "lists", make).unwrap(), 1);
+        assert_eq!(kept.once(1, "lists", make).unwrap(), 2);
+        assert_eq!(kept.once(0, "positions", make).unwrap(), 3);
+        let error = kept.once(0, "lists", || Ok("other")).unwrap_err().to_string();
+        assert!(error.contains("lists of device 0"), "{error}");
+        // What failed is tried again.
+        assert!(kept.once::<i32>(2, "lists", || bail!("no memory")).is_err());
+        assert_eq!(kept.once(2, "lists", make).unwrap(), 4);
+    }
+}

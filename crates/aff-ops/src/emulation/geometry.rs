@@ -1,11 +1,12 @@
-//! The order that clusters are cut from, bit for bit that of `aff-geometry`.
+//! The order that clusters are cut from, their centres and the nearest of them, bit for bit those of `aff-geometry`. No operator launches
+//! these kernels yet.
 
-use aff_geometry::{Canvas, CellGrid, ClusterOptions, Curve, cluster};
+use aff_geometry::{Canvas, CellGrid, ClusterOptions, Curve, cluster, nearest_clusters};
 use candle_core::Error;
 
 use super::SEEDS;
 use crate::Positions;
-use crate::kernel::gpu::emulated::Emulated;
+use crate::kernel::gpu::emulated::{Emulated, download};
 use crate::kernel::gpu::{Gpu, Launch, int};
 
 /// The rank of each cell on the curve, and the cells before and after each rank.
@@ -78,4 +79,80 @@ fn order(gpu: &Emulated, positions: &Positions, curve: Curve) -> candle_core::Re
         .on(gpu)?;
     let order = order.to_words();
     if order.len() == batch * tokens { Ok(order) } else { Err(Error::msg("an order of another length")) }
+}
+
+/// Centres `[B,K,2]` and the `r` nearest clusters of each token, `[B,N,r]`, of tokens in the order of their clusters.
+fn nearest(
+    gpu: &Emulated,
+    positions: &Positions,
+    cluster_size: usize,
+    r: usize,
+) -> candle_core::Result<(Vec<f32>, Vec<u32>)> {
+    let (batch, tokens, canvas) = (positions.batch(), positions.tokens(), positions.canvas());
+    let clusters = tokens.div_ceil(cluster_size);
+    // About two centres a bucket.
+    let side = ((clusters as f64 / 2.0).sqrt().ceil() as usize).max(1);
+    let size = canvas.width().max(canvas.height()) as f32 / side as f32;
+    let fields = [int(tokens)?, int(cluster_size)?, int(clusters)?, int(side)?, size.to_bits()];
+    let place = positions.on_gpu(gpu)?;
+    let mut centers = gpu.floats(batch * clusters * 2)?;
+    let (mut starts, mut cursors, mut members) = (
+        gpu.words(batch * (side * side + 1))?,
+        gpu.words(batch * side * side)?,
+        gpu.words(batch * clusters)?,
+    );
+    Launch::new("cluster_centers", [batch, 1], 1024)?
+        .read(&place)
+        .write(&mut centers)
+        .write(&mut starts)
+        .write(&mut cursors)
+        .write(&mut members)
+        .value(fields)
+        .on(gpu)?;
+    let rows = batch * tokens;
+    let mut found = gpu.words(rows * r)?;
+    Launch::new("nearest_clusters", [rows.div_ceil(128), 1], 128)?
+        .read(&place)
+        .read(&centers)
+        .read(&starts)
+        .read(&members)
+        .write(&mut found)
+        .value([int(rows)?])
+        .value([int(r)?])
+        .value(fields)
+        .on(gpu)?;
+    Ok((download(&centers), found.to_words()))
+}
+
+#[test]
+fn centres_and_nearest_clusters_are_the_cpus() {
+    let cases = [
+        ([40, 30], 3, 8, 6), // the last cluster is not full
+        ([56, 56], 1, 8, 6), // a full grid, with many ties
+        ([200, 3], 2, 8, 8),
+        ([64, 20], 5, 24, 2),
+        ([5, 1], 1, 8, 1), // fewer tokens than a cluster
+        ([30, 20], 1, 1, 7),
+    ];
+    for (index, ([width, height], keep, cluster_size, r)) in cases.into_iter().enumerate() {
+        let canvas = Canvas::new(width, height).unwrap();
+        let (mut sorted, mut centers, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for image in 0..2 {
+            let mut xy = Positions::full_grid(1, canvas).image(0).to_vec();
+            let count = xy.len() / keep as usize;
+            xy.sort_by_key(|p| ((p[0] * p[0] + 3 * p[1] + image) * 7919 % 613, p[1], p[0]));
+            xy.truncate(count);
+            let clusters = cluster(&xy, canvas, &ClusterOptions::new(cluster_size)).unwrap();
+            let tokens: Vec<[i32; 2]> = clusters.order().iter().map(|&token| xy[token as usize]).collect();
+            let nearest = nearest_clusters(&tokens, &clusters, r).unwrap();
+            assert_eq!(nearest.per_token(), r);
+            centers.extend(clusters.centers().concat());
+            expected.extend_from_slice(nearest.as_slice());
+            sorted.extend(tokens);
+        }
+        let positions = Positions::new(sorted, 2, canvas).unwrap();
+        let gpu = Emulated { seed: SEEDS[index % SEEDS.len()] };
+        let found = nearest(&gpu, &positions, cluster_size, r).unwrap();
+        assert_eq!(found, (centers, expected), "{width} x {height}, clusters of {cluster_size}");
+    }
 }
