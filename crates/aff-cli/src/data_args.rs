@@ -70,6 +70,8 @@ pub(crate) enum Task {
     Instance,
     /// Both at once, without overlap
     Panoptic,
+    /// A box for every object (detectors)
+    Detection,
 }
 
 impl From<Task> for TaskName {
@@ -79,6 +81,7 @@ impl From<Task> for TaskName {
             Task::Semantic => Self::Semantic,
             Task::Instance => Self::Instance,
             Task::Panoptic => Self::Panoptic,
+            Task::Detection => Self::Detection,
         }
     }
 }

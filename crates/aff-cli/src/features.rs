@@ -11,8 +11,9 @@ use crate::terminal::log;
 
 /// Write the raw outputs of the network as a safetensors file
 ///
-/// A classifier gives `logits` and `stage1` to `stage4`, a segmenter `pred_logits`, `pred_masks` (at the stride-4 canvas)
-/// and `res2` to `res5`; tokens are `.feat [B,N,C]` and `.pos [B,N,2]` as (x, y), in raster order.
+/// A classifier gives `logits` and `stage1` to `stage4`; a segmenter `pred_logits`, `pred_masks` (at the stride-4 canvas) and `res2` to
+/// `res5`; a detector `pred_logits`, `pred_boxes` (x and y of the centre, width, height, in fractions of the input) and `res2` to `res5`.
+/// Tokens are `.feat [B,N,C]` and `.pos [B,N,2]` as (x, y), in raster order.
 #[derive(Debug, clap::Args)]
 pub struct Features {
     /// An image, or a safetensors file whose `pixel_values [B,3,H,W]` is used as it is

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use autofocusformer::Device;
@@ -100,6 +101,24 @@ fn features_of_an_image() {
         .success();
     let found = read_tensor_file(&output, &Device::Cpu).unwrap();
     assert_eq!(found["pred_masks"].dims()[0], 1);
+}
+
+#[test]
+fn features_of_a_detector_are_its_boxes() {
+    let folder = tempfile::tempdir().unwrap();
+    let pixels = folder.path().join("pixels.safetensors");
+    let values = autofocusformer::Tensor::zeros((2, 3, 48, 64), autofocusformer::DType::F32, &Device::Cpu);
+    let tensors = BTreeMap::from([("pixel_values".to_owned(), values.unwrap())]);
+    write_tensor_file(&pixels, &tensors).unwrap();
+    let output = folder.path().join("features.safetensors");
+    let mut command = aff();
+    command.arg("features").arg(&pixels).args(["--model", "random:aff-mini-coco-detection", "-o"]);
+    command.arg(&output).assert().success();
+    let found = read_tensor_file(&output, &Device::Cpu).unwrap();
+    assert_eq!(found["pred_logits"].dims(), [2, 300, 80]);
+    assert_eq!(found["pred_boxes"].dims(), [2, 300, 4]);
+    assert_eq!(found["res2.pos"].dims(), [2, 12 * 16, 2]);
+    assert!(found.contains_key("res5.feat") && !found.contains_key("pred_masks"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use aff_train::data::{DataSet, Shapes};
 use aff_train::tasks::TaskName;
 use aff_train::{Recipe, Trainer};
 use autofocusformer::vision::{self, CocoRle, InstanceMask, LabelMap, RgbImage};
-use autofocusformer::{Classifier, Device, Segmenter, Segments};
+use autofocusformer::{Classifier, Detector, Device, Segmenter, Segments};
 use common::{aff, failure, read_json, stdout};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -251,6 +251,150 @@ fn pixels_that_the_model_finds_itself_are_all_right() {
         command.arg(option).arg(data.join(target));
         assert!(failure(&mut command).contains(problem), "{option}");
     }
+}
+
+/// Boxes as annotations: image, class and box of each.
+fn boxes(objects: impl IntoIterator<Item = (usize, u32, [f32; 4])>) -> Vec<Value> {
+    let annotation = |(number, (image, class, bbox)): (usize, (usize, u32, [f32; 4]))| json!({"id": number + 1, "image_id": 10 + image, "category_id": NUMBERS[class as usize], "bbox": bbox});
+    objects.into_iter().enumerate().map(annotation).collect()
+}
+
+#[test]
+fn boxes_that_the_model_finds_itself_are_all_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = TaskName::Detection;
+    // More than a hundred an image.
+    let model = model(task, folder.path(), 70, 1);
+    let (photos, data) = (photos(task), folder.path().join("data"));
+    write_photos(&data.join("val"), &photos);
+    let mut detector = Detector::from_pretrained(&model, &Device::Cpu).unwrap();
+    detector.options_mut().set_threshold(0.0).unwrap();
+    detector.options_mut().max_detections = 1000;
+    let mut found = Vec::new();
+    for (image, photo) in photos.iter().enumerate() {
+        let detections = detector.detect(photo).unwrap();
+        assert_eq!(detections.objects().len(), 140);
+        found.extend(detections.objects().iter().map(|object| (image, object.label_id, object.bbox)));
+    }
+    // Boxes alone: no mask, no area.
+    let truth = coco(&photos, &[CATEGORIES[0], CATEGORIES[2]], &boxes(found.iter().copied()));
+    std::fs::write(data.join("val.json"), truth).unwrap();
+    let results = folder.path().join("results");
+    let (report, table) = evaluated(&model, &data, &["--save", results.to_str().unwrap()]);
+    let expected =
+        ["accuracy_at_iou", "ap", "ap_50", "ap_75", "ap_large", "ap_medium", "ap_small", "classes", "images"];
+    assert_eq!(keys(&report), expected.into());
+    assert!(is_one(&report["ap"]) && is_one(&report["ap_50"]) && is_one(&report["ap_75"]), "{report}");
+    assert_eq!((&report["images"], &report["classes"][0]["name"]), (&json!(IMAGES), &json!("Disc")));
+    assert!(table.contains("AP 50") && table.contains("square"), "{table}");
+    // The result file has the data set's numbers, and the boxes as they were found.
+    let saved = read_json(&results.join("boxes.json"));
+    let listed = |list: &Value| -> BTreeSet<String> {
+        let bbox = |object: &Value| -> Vec<f32> { serde_json::from_value(object["bbox"].clone()).unwrap() };
+        let objects = list.as_array().unwrap().iter();
+        objects.map(|o| format!("{} {} {:?}", o["image_id"], o["category_id"], bbox(o))).collect()
+    };
+    assert_eq!(listed(&saved), listed(&read_json(&data.join("val.json"))["annotations"]));
+    // They are no truth for masks.
+    let mut command = aff();
+    command.arg("eval").arg("--model").arg(&model).arg("--data").arg(&data).args(["--task", "instance"]);
+    assert!(failure(&mut command).contains("is a detector, not a segmenter"));
+}
+
+/// Intersection over union of two boxes: left, top, width, height.
+fn overlap(a: [f64; 4], b: [f64; 4]) -> f64 {
+    let side = |axis: usize| {
+        let end = (a[axis] + a[axis + 2]).min(b[axis] + b[axis + 2]);
+        (end - a[axis].max(b[axis])).max(0.0)
+    };
+    let both = side(0) * side(1);
+    let all = a[2] * a[3] + b[2] * b[3] - both;
+    if all > 0.0 { both / all } else { 0.0 }
+}
+
+/// An object of an image: number of the image, class, score (or 1), box.
+type Object = (u64, u64, f64, [f64; 4]);
+
+/// The area under precision over recall of a class at an overlap, as COCO defines it: of every recall of 0, 0.01 .. 1 the best precision
+/// that is reached there or later.
+fn counted_precision(truth: &[Object], found: &[Object], least: f64) -> f64 {
+    let mut found = found.to_vec();
+    found.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let mut is_taken = vec![false; truth.len()];
+    let (mut right, mut curve) = (0.0, Vec::new());
+    for (count, object) in (1..).zip(&found) {
+        let free = (0..truth.len()).filter(|&at| !is_taken[at] && truth[at].0 == object.0);
+        let best =
+            free.max_by(|&a, &b| overlap(truth[a].3, object.3).total_cmp(&overlap(truth[b].3, object.3)));
+        if let Some(at) = best.filter(|&at| overlap(truth[at].3, object.3) >= least) {
+            is_taken[at] = true;
+            right += 1.0;
+        }
+        curve.push((right / truth.len() as f64, right / f64::from(count)));
+    }
+    let at = |step: u32| {
+        let recall = f64::from(step) * 0.01;
+        curve.iter().filter(|point| point.0 >= recall).map(|point| point.1).fold(0.0, f64::max)
+    };
+    (0..=100).map(at).sum::<f64>() / 101.0
+}
+
+/// A detector that has learnt a little, its boxes as `predict` writes them, and a count of its own.
+#[test]
+fn figures_of_boxes_equal_an_independent_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = TaskName::Detection;
+    let model = model(task, folder.path(), 12, 120);
+    let (photos, data) = (photos(task), folder.path().join("data"));
+    write_photos(&data.join("val"), &photos);
+    let shapes = Shapes::new(task, IMAGES);
+    let mut truth = Vec::new();
+    for image in 0..IMAGES {
+        let target = shapes.load_target(image).unwrap().to_boxes().unwrap();
+        truth.extend(target.boxes().iter().map(|o| (image, o.class, o.bbox.map(|side| side as f32))));
+    }
+    let categories = [CATEGORIES[0], CATEGORIES[2]];
+    std::fs::write(data.join("val.json"), coco(&photos, &categories, &boxes(truth.iter().copied()))).unwrap();
+    let (report, _) = evaluated(&model, &data, &[]);
+
+    let output = folder.path().join("found");
+    let mut command = aff();
+    command.arg("predict").arg(data.join("val")).arg("--model").arg(&model).arg("--output").arg(&output);
+    command.args(["--threshold", "0", "--save-json", "--quiet"]).assert().success();
+    let object = |object: &Value| -> Object {
+        let bbox: [f32; 4] = serde_json::from_value(object["bbox"].clone()).unwrap();
+        let number = |key: &str| object[key].as_u64().unwrap();
+        (number("image_id"), number("category_id"), object["score"].as_f64().unwrap(), bbox.map(f64::from))
+    };
+    let mut found = Vec::new();
+    for image in 0..IMAGES {
+        let file = read_json(&output.join(format!("{image}.json")));
+        found.extend(file.as_array().unwrap().iter().map(object));
+    }
+    assert_eq!(found.len(), IMAGES * 12 * 2);
+    let truth: Vec<Object> = truth
+        .iter()
+        .map(|&(image, class, bbox)| (image as u64, u64::from(class), 1.0, bbox.map(f64::from)))
+        .collect();
+    let at = |least: f64| -> f64 {
+        let of = |list: &[Object], class| -> Vec<Object> {
+            list.iter().copied().filter(|object| object.1 == class).collect()
+        };
+        let classes = [0, 1].map(|class| counted_precision(&of(&truth, class), &of(&found, class), least));
+        classes.iter().sum::<f64>() / 2.0
+    };
+    let ap = (0..10).map(|step| at(0.5 + 0.05 * f64::from(step))).sum::<f64>() / 10.0;
+    for (key, counted) in [("ap", ap), ("ap_50", at(0.5)), ("ap_75", at(0.75))] {
+        let figure = report[key].as_f64().unwrap();
+        assert!((figure - counted).abs() < 1e-9, "{key}: {figure} and {counted}");
+    }
+    // It has learnt something, and not all.
+    assert!(at(0.5) > 0.05 && ap < 0.9, "{ap} {}", at(0.5));
+    // Objects that were shown, whole pairs at an overlap of a half: with so few, the best first.
+    let shown: Vec<Object> = found.into_iter().filter(|object| object.2 >= 0.5).collect();
+    let counted = report["accuracy_at_iou"]["0.5"].as_f64().unwrap();
+    let pairs = counted * (truth.len() + shown.len()) as f64 / (1.0 + counted);
+    assert!((pairs - pairs.round()).abs() < 1e-9 && pairs.round() as usize <= shown.len(), "{counted}");
 }
 
 #[test]

@@ -403,3 +403,49 @@ fn completions_are_scripts_of_their_shell() {
         assert!(script.contains(words) && script.contains("predict"), "{shell}");
     }
 }
+
+#[test]
+fn a_detector_gives_boxes_as_coco_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("000042.png");
+    vision::write_png(&source, &picture(40, 30)).unwrap();
+    let output = folder.path().join("output");
+    let detect = || {
+        let mut command = aff();
+        command.arg("predict").arg(&source).arg("--output").arg(&output).args(["--size", "64"]);
+        command.args(["--model", "random:aff-mini-coco-detection"]);
+        command
+    };
+    std::fs::create_dir(&output).unwrap();
+    std::fs::write(output.join("000042.map.png"), "of an earlier run").unwrap();
+    let mut command = detect();
+    command.args(["--task", "detection", "--threshold", "0", "--classes", "person,car", "--save-json"]);
+    let line: Value = serde_json::from_str(&stdout(command.arg("--json"))).unwrap();
+    assert_eq!((line["task"].as_str(), line["objects"].as_array().unwrap().len()), (Some("detection"), 100));
+    let expected: BTreeSet<OsString> = ["000042.json", "000042.overlay.png"].map(OsString::from).into();
+    assert_eq!(names(&output), expected);
+    assert_eq!(vision::open(output.join("000042.overlay.png")).unwrap().dimensions(), (40, 30));
+    let found = read_json(&output.join("000042.json"));
+    let found = found.as_array().unwrap();
+    assert_eq!(found.len(), 100);
+    for object in found {
+        assert_eq!(object["image_id"], 42);
+        assert!(["person", "car"].contains(&object["category_name"].as_str().unwrap()));
+        let bbox: Vec<f64> = object["bbox"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert!(bbox.iter().all(|&side| side >= 0.0), "{bbox:?}");
+        assert!(bbox[0] + bbox[2] <= 40.001 && bbox[1] + bbox[3] <= 30.001, "{bbox:?}");
+    }
+    // A detector is asked for boxes unless another task is named, which it does not know.
+    let text = stdout(detect().args(["--threshold", "1"]));
+    assert!(text.contains("40 x 30 pixels, 0 objects"), "{text}");
+    let error = stderr(detect().args(["--task", "instance"]), 1);
+    assert!(error.contains("the model is a detector, not a segmenter"), "{error}");
+    let error = stderr(detect().args(["--mask-threshold", "0.5"]), 1);
+    assert!(error.contains("--mask-threshold has no effect on this task"), "{error}");
+    let error = stderr(predict(&output).arg(&source).args(["--max-detections", "5"]), 1);
+    assert!(error.contains("--max-detections has no effect on this task"), "{error}");
+    stdout(detect().args(["--threshold", "0", "--max-detections", "150", "--save-json"]));
+    assert_eq!(read_json(&output.join("000042.json")).as_array().unwrap().len(), 150);
+    let error = stderr(predict(&output).arg(&source).args(["--task", "detection"]), 1);
+    assert!(error.contains("the model is a segmenter, not a detector; give --model"), "{error}");
+}

@@ -165,10 +165,7 @@ fn without_a_recipe_settings_are_chosen_said_and_written() {
 
     let mut command = aff();
     command.arg("train").arg("--data").arg(other.path()).args(["--model", "aff-giant"]);
-    assert!(
-        common::failure(&mut command)
-            .contains("neither a model folder nor one of the published models aff-mini")
-    );
+    assert!(common::failure(&mut command).contains("neither a model folder nor one of the models aff-mini"));
     let mut command = aff();
     command.args(["train", "--config", "a.yaml", "--task", "instance"]);
     assert!(common::refusal(&mut command).contains("cannot be used with"));

@@ -74,7 +74,7 @@ pub struct ModelRecipe {
     /// Stochastic depth, instead of the backbone's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop_path_rate: Option<f64>,
-    /// The segmentation head; a classifier has none.
+    /// The head for masks or boxes; a classifier has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<DecoderConfig>,
     /// Object queries of the head; for semantic segmentation at least as many as there are classes.
@@ -223,15 +223,24 @@ impl Recipe {
         let given = self.model.backbone.clone().or(of_preset);
         let mut backbone = given.ok_or_else(|| missing("model.backbone"))?;
         backbone.drop_path_rate = self.model.drop_path_rate.unwrap_or(backbone.drop_path_rate);
-        let Some(task) = self.task.segmentation() else {
+        if self.task == TaskName::Classification {
             let config = ModelConfig::classifier(backbone, names);
             config.validate()?;
             return Ok(config);
-        };
+        }
         let of_preset = preset.as_ref().and_then(|config| config.decoder_config.as_ref());
         let decoder = self.model.decoder.as_ref().or(of_preset).ok_or_else(|| missing("model.decoder"))?;
         let of_preset = preset.as_ref().and_then(|config| config.num_queries);
         let queries = self.model.num_queries.or(of_preset).ok_or_else(|| missing("model.num_queries"))?;
+        let Some(task) = self.task.segmentation() else {
+            let DecoderConfig::DeformableDetr(decoder) = decoder else {
+                let expected = "deformable_detr, the head for detection";
+                return Err(TrainError::value("model.decoder.type", "another head", expected));
+            };
+            let config = ModelConfig::detector(backbone, decoder.clone(), queries, names);
+            config.validate()?;
+            return Ok(config);
+        };
         if task == SegmentationTask::Semantic && queries < categories.len() {
             let expected = format!("one for each of the {} classes", categories.len());
             return Err(TrainError::value("model.num_queries", queries, expected));
@@ -279,9 +288,9 @@ impl Recipe {
     /// The published model that the recipe names.
     fn preset(&self) -> Result<Option<Preset>, TrainError> {
         let Some(name) = &self.model.preset else { return Ok(None) };
-        let found = aff_weights::published_models().into_iter().find(|preset| &preset.name == name);
+        let found = aff_weights::presets().into_iter().find(|preset| &preset.name == name);
         found.map(Some).ok_or_else(|| {
-            let expected = "the name of a published model, as `random:NAME` takes it";
+            let expected = "the name of a preset, as `random:NAME` takes it";
             TrainError::value("model.preset", name, expected)
         })
     }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use aff_model::config::{BackboneConfig, DecoderConfig, Mask2FormerConfig, ModelConfig};
+use aff_model::config::{
+    BackboneConfig, DecoderConfig, DeformableDetrConfig, Mask2FormerConfig, ModelConfig,
+};
 use aff_vision::ResizeTarget;
 use aff_weights::ModelFolder;
 
@@ -45,7 +47,7 @@ pub enum ModelChoice {
     /// A network small enough for a CPU, from random weights.
     #[default]
     Small,
-    /// A published model by name, from random weights.
+    /// A published model or a detector on its backbone by name, from random weights.
     Preset(String),
     /// The model in a folder, to be trained further; its classes may be others.
     Folder(PathBuf),
@@ -68,7 +70,7 @@ impl Wish {
 }
 
 impl ModelChoice {
-    /// What a name stands for: a model folder, or else a published model, by its name or as `random:NAME`.
+    /// What a name stands for: a model folder, or else a preset, by its name or as `random:NAME`.
     ///
     /// # Errors
     /// If there is neither.
@@ -85,13 +87,11 @@ impl ModelChoice {
             return Ok(Self::Folder(PathBuf::from(name)));
         }
         let preset = name.strip_prefix("random:").unwrap_or(name);
-        let known: Vec<String> =
-            aff_weights::published_models().into_iter().map(|model| model.name).collect();
+        let known: Vec<String> = aff_weights::presets().into_iter().map(|model| model.name).collect();
         if known.iter().any(|known| known == preset) {
             return Ok(Self::Preset(preset.to_owned()));
         }
-        let problem =
-            format!("is neither a model folder nor one of the published models {}", known.join(", "));
+        let problem = format!("is neither a model folder nor one of the models {}", known.join(", "));
         Err(TrainError::Data { path: PathBuf::from(name), problem })
     }
 }
@@ -211,9 +211,11 @@ impl Seen {
         for index in (0..looked_at).map(|place| place * images / looked_at) {
             let sample = data.load(index)?;
             edges.push(sample.image.width().min(sample.image.height()));
-            if let Target::Segments(target) = &sample.target {
-                segments = segments.max(target.segments().len());
-            }
+            segments = segments.max(match &sample.target {
+                Target::Segments(target) => target.segments().len(),
+                Target::Boxes(target) => target.boxes().len(),
+                Target::Class(_) | Target::Semantic(_) => 0,
+            });
         }
         edges.sort_unstable();
         let Some(&shortest_edge) = edges.get(edges.len() / 2) else {
@@ -250,7 +252,7 @@ fn model(wish: &Wish, seen: &Seen, crop: u32, reasons: &mut Vec<String>) -> Resu
             reasons.push(line);
             ModelRecipe {
                 backbone: Some(small_backbone()),
-                decoder: is_segmenter.then(small_decoder),
+                decoder: is_segmenter.then(|| small_head(wish.task)),
                 num_queries: is_segmenter.then_some(queries),
                 image_size: size,
                 size_divisor: Some(32),
@@ -258,36 +260,49 @@ fn model(wish: &Wish, seen: &Seen, crop: u32, reasons: &mut Vec<String>) -> Resu
             }
         }
         ModelChoice::Preset(name) => {
-            reasons.push(format!("the published model {name}, from random weights"));
+            reasons.push(format!("the model {name}, from random weights"));
             ModelRecipe { preset: Some(name.clone()), image_size: size, ..ModelRecipe::default() }
         }
         ModelChoice::Folder(folder) => {
-            let least = if wish.task == TaskName::Semantic { seen.classes } else { 1 };
-            of_folder(folder, is_segmenter.then_some(least), size, reasons)?
+            let least = match wish.task {
+                TaskName::Semantic => seen.classes,
+                TaskName::Detection => seen.segments.max(1),
+                _ => 1,
+            };
+            of_folder(folder, (wish.task, least), size, reasons)?
         }
     })
 }
 
-/// The parts of a model in a folder, to go on from its weights; for a segmenter with `least_queries` or more.
+/// The parts of a model in a folder, to go on from its weights, with `least_queries` or more.
 fn of_folder(
     folder: &Path,
-    least_queries: Option<usize>,
+    (task, least_queries): (TaskName, usize),
     size: Option<ResizeTarget>,
     reasons: &mut Vec<String>,
 ) -> Result<ModelRecipe, TrainError> {
     let model = ModelFolder::open(folder)?;
     let config: &ModelConfig = model.config();
-    let is_same_kind = config.decoder_config.is_some() == least_queries.is_some();
-    if !is_same_kind {
+    let has_head = task != TaskName::Classification;
+    let is_same_kind = config.decoder_config.is_some() == has_head;
+    let decoder = match (&config.decoder_config, task) {
+        (Some(DecoderConfig::Mask2Former(other)), TaskName::Detection) => Err(detector_like(other).into()),
+        (Some(decoder @ DecoderConfig::DeformableDetr(_)), TaskName::Detection) => Ok(decoder.clone()),
+        (_, TaskName::Detection) | (None | Some(DecoderConfig::DeformableDetr(_)), _) => {
+            Err(small_head(task))
+        }
+        (Some(decoder), _) => Ok(decoder.clone()),
+    };
+    if !is_same_kind || (has_head && decoder.is_err()) {
         reasons.push("a new head on the backbone of a model of another kind".to_owned());
     }
     reasons.push(format!("begins with the weights of {}", folder.display()));
-    let decoder = config.decoder_config.clone().unwrap_or_else(small_decoder);
+    let decoder = decoder.unwrap_or_else(|new| new);
     let preprocessor = model.preprocessor().filter(|_| is_same_kind);
     Ok(ModelRecipe {
         backbone: Some(config.backbone_config.clone()),
-        decoder: least_queries.map(|_| decoder),
-        num_queries: least_queries.map(|least| config.num_queries.unwrap_or(100).max(least)),
+        decoder: has_head.then_some(decoder),
+        num_queries: has_head.then_some(config.num_queries.unwrap_or(100).max(least_queries)),
         image_size: preprocessor.map(|preprocessor| preprocessor.size).or(size),
         size_divisor: preprocessor.map(|preprocessor| preprocessor.size_divisor),
         initial: Some(folder.to_path_buf()),
@@ -351,7 +366,7 @@ fn loss(task: TaskName, crop: u32) -> LossOptions {
         TaskName::Classification => LossOptions { label_smoothing: 0.1, ..common },
         // The semantic loss makes small data sets learn faster.
         TaskName::Semantic => LossOptions { semantic: 4.0, semantic_balance: 0.4, ..common },
-        TaskName::Instance | TaskName::Panoptic => common,
+        TaskName::Instance | TaskName::Panoptic | TaskName::Detection => common,
     }
 }
 
@@ -361,8 +376,22 @@ fn small_backbone() -> BackboneConfig {
     backbone
 }
 
-fn small_decoder() -> DecoderConfig {
-    decoder(64, 8, (2, 3), 256)
+fn small_head(task: TaskName) -> DecoderConfig {
+    let small = decoder(64, 8, (2, 3), 256);
+    if task == TaskName::Detection { detector_like(&small).into() } else { small.into() }
+}
+
+/// A detection head of the sizes of a segmentation head, whose encoder it can begin from.
+fn detector_like(other: &Mask2FormerConfig) -> DeformableDetrConfig {
+    let mut head = DeformableDetrConfig::default();
+    (head.hidden_dim, head.num_attention_heads) = (other.hidden_dim, other.num_attention_heads);
+    (head.encoder_layers, head.decoder_layers) = (other.encoder_layers, other.decoder_layers);
+    head.encoder_feedforward_dim = other.encoder_feedforward_dim;
+    head.decoder_feedforward_dim = other.decoder_feedforward_dim;
+    head.num_sampling_points = other.num_sampling_points;
+    head.shepard_power_init = other.shepard_power_init;
+    head.shepard_power_learnable = other.shepard_power_learnable;
+    head
 }
 
 fn smallest_backbone() -> BackboneConfig {
@@ -376,12 +405,12 @@ fn decoder(
     heads: usize,
     (encoder, layers): (usize, usize),
     feedforward: usize,
-) -> DecoderConfig {
+) -> Mask2FormerConfig {
     let mut decoder = Mask2FormerConfig::default();
     (decoder.hidden_dim, decoder.mask_feature_size, decoder.num_attention_heads) = (width, width, heads);
     (decoder.encoder_layers, decoder.decoder_layers) = (encoder, layers);
     (decoder.encoder_feedforward_dim, decoder.decoder_feedforward_dim) = (feedforward, feedforward);
-    decoder.into()
+    decoder
 }
 
 impl Recipe {
@@ -390,6 +419,12 @@ impl Recipe {
     pub fn smallest(task: TaskName, output: impl Into<PathBuf>) -> Self {
         let is_segmenter = task != TaskName::Classification;
         let output = output.into();
+        let smallest = decoder(16, 2, (1, 2), 32);
+        let head = match task {
+            TaskName::Classification => None,
+            TaskName::Detection => Some(detector_like(&smallest).into()),
+            TaskName::Semantic | TaskName::Instance | TaskName::Panoptic => Some(smallest.into()),
+        };
         Self {
             task,
             data: DataRecipe {
@@ -401,7 +436,7 @@ impl Recipe {
             },
             model: ModelRecipe {
                 backbone: Some(smallest_backbone()),
-                decoder: is_segmenter.then(|| decoder(16, 2, (1, 2), 32)),
+                decoder: head,
                 num_queries: is_segmenter.then_some(12),
                 image_size: Some(ResizeTarget { shortest_edge: 32, longest_edge: Some(48) }),
                 size_divisor: Some(4),

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aff_files::FolderLock;
+use aff_model::heads::deformable_detr::name_in_detector;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 
@@ -472,16 +473,17 @@ fn passes(recipe: &Recipe, parameters: &Parameters, task: Box<dyn Task>) -> Resu
 }
 
 /// Takes the weights of a model folder where name and shape fit: classes may be others. A classifier's backbone is taken as that of
-/// a segmenter, and the other way round.
+/// a segmenter or detector, and the other way round; a Mask2Former model's encoder as that of a detector.
 fn take_initial_weights(parameters: &Parameters, folder: &Path) -> Result<(), TrainError> {
     let all = aff_weights::ModelFolder::open(folder)?.tensors(DType::F32, &Device::Cpu)?;
     let vars = parameters.vars();
     let fits = |name: &str, tensor: &Tensor| vars.get(name).is_some_and(|var| var.dims() == tensor.dims());
     let named = all.into_iter().filter_map(|(name, tensor)| {
-        let in_segmenter = format!("backbone.{name}");
+        let in_other_head = format!("backbone.{name}");
         let in_classifier = name.strip_prefix("backbone.").unwrap_or(&name).to_owned();
-        let name =
-            [in_segmenter, in_classifier].into_iter().find(|other| vars.contains_key(other)).unwrap_or(name);
+        let in_detector = name_in_detector(&name).map(str::to_owned);
+        let others = [in_other_head, in_classifier].into_iter().chain(in_detector);
+        let name = others.into_iter().find(|other| vars.contains_key(other)).unwrap_or(name);
         fits(&name, &tensor).then_some((name, tensor))
     });
     let count = parameters.set(&named.collect())?;

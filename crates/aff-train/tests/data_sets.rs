@@ -347,9 +347,18 @@ fn damaged_coco_files_are_refused() {
         let error = refused(root, "val", TaskName::Instance);
         assert!(error.contains(part) && error.contains("val.json"), "{place} = {value}: {error}");
     }
-    // Not a number is no JSON: the text in front of it says where.
-    let text_of_file = instances().to_string().replace("3.5", "NaN");
-    text(&root.join("val.json"), text_of_file);
+    // What is not a number, as Python writes it, is no JSON; it is named all the same, and not looked for in texts.
+    for word in ["NaN", "-Infinity"] {
+        let mut file = instances();
+        file["categories"][0]["name"] = json!("NaN \"Infinity\"");
+        coco_folder(root, &file);
+        text(&root.join("val.json"), file.to_string().replace("3.5", word));
+        let error = refused(root, "val", TaskName::Instance);
+        let expected = format!("annotation 5: invalid type: string \"{word}\", expected f64");
+        assert!(error.contains(&expected), "{error}");
+    }
+    // Of other texts what is in front of the mistake says where it is.
+    text(&root.join("val.json"), instances().to_string().replace("3.5", "3.5.1"));
     let error = refused(root, "val", TaskName::Instance);
     assert!(error.contains(r#"\"area\":"#), "{error}");
     // A photo of another size than stated.
@@ -631,4 +640,55 @@ fn cityscapes_results_are_texts_and_masks() {
     let mut results = ResultFiles::new(&output, data.as_ref()).unwrap();
     results.add_semantic(data.as_ref(), 0, &LabelMap::new(SIZE, vec![18; 24]).unwrap()).unwrap();
     assert_eq!(LabelMap::read(output.join("ulm_000001_000019.png")).unwrap().areas(), [(33, 24)]);
+}
+
+/// Boxes are read without masks, as they are; what is none is named by its annotation.
+#[test]
+fn boxes_of_coco_need_no_masks() {
+    let folder = tempfile::tempdir().unwrap();
+    photo(&folder.path().join("train/1.png"));
+    let write = |annotations: Value| {
+        let file = json!({
+            "images": [{"id": 1, "file_name": "1.png", "width": 6, "height": 4}],
+            "categories": [{"id": 3, "name": "cell"}],
+            "annotations": annotations,
+        });
+        text(&folder.path().join("train.json"), file.to_string());
+    };
+    let annotation = |id: u64, rest: Value| {
+        let mut annotation = json!({"id": id, "image_id": 1, "category_id": 3});
+        annotation.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        annotation
+    };
+    write(json!([
+        annotation(7, json!({"bbox": [1.5, 0.5, 2.0, 3.0]})),
+        annotation(8, json!({"bbox": [4.0, 2.0, 5.0, 5.0], "area": 3.5, "iscrowd": 1})),
+        annotation(9, json!({"bbox": [2.0, 2.0, 0.0, 1.0]})),
+        annotation(10, json!({"segmentation": {"size": [4, 6], "counts": [4, 2, 18]}})),
+    ]));
+    let data = opened(folder.path(), "train", TaskName::Detection);
+    let target = data.load(0).unwrap().target.to_boxes().unwrap();
+    let found: Vec<_> =
+        target.boxes().iter().map(|object| (object.bbox, object.area, object.crowd)).collect();
+    let expected = [
+        ([1.5, 0.5, 2.0, 3.0], 6.0, Crowd::Single),
+        ([4.0, 2.0, 5.0, 5.0], 3.5, Crowd::Crowd),
+        ([2.0, 2.0, 0.0, 1.0], 0.0, Crowd::Single),
+        ([1.0, 0.0, 1.0, 2.0], 2.0, Crowd::Single),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(check(data.as_ref(), || {}).classes[0].segments, 3);
+    assert!(contact_sheet(data.as_ref(), &[0], 1).is_ok());
+    for (wrong, words) in [
+        (json!({"bbox": [7.0, 0.0, 1.0, 1.0]}), "a part inside the image of 6 x 4"),
+        (json!({"bbox": [1.0, 0.0, -1.0, 1.0]}), "its box is [1.0, 0.0, -1.0, 1.0]"),
+        (json!({"bbox": [1.0, null, 1.0, 1.0]}), "invalid type: null"),
+        (json!({"bbox": [-9.0, 0.0, 1.0, 1.0]}), "its box is [-9, 0, 1, 1]; expected finite numbers"),
+        (json!({}), "has neither `bbox` nor `segmentation`"),
+        (json!({"bbox": [1.0, 1.0, 1.0, 1.0], "category_id": 4}), "its category is 4"),
+    ] {
+        write(json!([annotation(11, wrong)]));
+        let error = refused(folder.path(), "train", TaskName::Detection);
+        assert!(error.contains("annotation 11: ") && error.contains(words), "{error}");
+    }
 }

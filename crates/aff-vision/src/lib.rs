@@ -1,8 +1,8 @@
 //! Images in, segments out.
 //!
 //! * [`open`] and [`decode`] read photos; [`PreprocessorConfig::apply`] makes the network's input of them.
-//! * [`semantic`], [`instances`] and [`panoptic`] make segments of the network's outputs, at the photo's size.
-//! * [`overlay`](fn@overlay) draws them; [`LabelMap`], [`PanopticMap`] and [`Rle`] are written in the usual formats.
+//! * [`semantic`], [`instances`] and [`panoptic`] make segments of the network's outputs, [`detections`] boxes, at the photo's size.
+//! * [`overlay`](fn@overlay) and [`draw_boxes`] draw them; [`LabelMap`], [`PanopticMap`] and [`Rle`] are written in the usual formats.
 
 #![forbid(unsafe_code)]
 
@@ -31,11 +31,11 @@ pub use formats::{CITYSCAPES_LABEL_IDS, CocoInstance, CocoPanoptic, CocoSegment,
 pub use image::{Rgb, RgbImage};
 pub use label_map::LabelMap;
 #[cfg(feature = "overlay")]
-pub use overlay::{FONT, OverlayOptions, Region, Regions, class_color, overlay};
+pub use overlay::{CaptionedBox, FONT, OverlayOptions, Region, Regions, class_color, draw_boxes, overlay};
 pub use panoptic_map::PanopticMap;
 pub use postprocess::{
-    InstanceMask, InstanceOptions, PanopticOptions, Prediction, PredictionParts, ScoredLabelMap,
-    SumResolution, instances, panoptic, semantic,
+    BoxParts, DetectedBox, DetectionOptions, InstanceMask, InstanceOptions, PanopticOptions, Prediction,
+    PredictionParts, ScoredLabelMap, SumResolution, detections, instances, panoptic, semantic,
 };
 pub use preprocess::PixelValues;
 pub use preprocessor_config::{

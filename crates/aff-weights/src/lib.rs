@@ -33,7 +33,7 @@ pub use folder::{ModelFolder, checked_var_builder};
 #[cfg(feature = "hub")]
 pub use hub::{Hub, Links, ModelName, Network};
 pub use keys::{KeyReport, TensorShapes};
-pub use presets::{Preset, published_models, random_weights};
+pub use presets::{Preset, presets, published_models, random_weights};
 #[cfg(feature = "hub")]
 pub use published::{
     PUBLISHED_TERMS, Published, PublishedCheckpoint, Terms, published_checkpoint, published_checkpoints,

@@ -1,7 +1,7 @@
 //! The published models without their weights: what a model folder of each says.
 
 use aff_model::config::ModelConfig;
-use aff_model::presets::{self, ClassifierPreset, SegmenterPreset};
+use aff_model::presets::{self, ClassifierPreset, DetectorPreset, SegmenterPreset};
 use aff_vision::PreprocessorConfig;
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
@@ -39,6 +39,29 @@ impl From<SegmenterPreset> for Preset {
             preprocessor: convert::segmenter_preprocessor(shortest, longest),
         }
     }
+}
+
+impl From<DetectorPreset> for Preset {
+    fn from(preset: DetectorPreset) -> Self {
+        let (shortest, longest) = preset.edges;
+        Self {
+            config: preset.config(),
+            name: preset.name,
+            preprocessor: convert::segmenter_preprocessor(shortest, longest),
+        }
+    }
+}
+
+/// All models by name: the published ones, and detectors on their backbones, which nobody has published.
+///
+/// ```
+/// let names: Vec<_> = aff_weights::presets().into_iter().map(|preset| preset.name).collect();
+/// assert!(names.contains(&"aff-tiny-coco-instance".to_owned()));
+/// assert!(names.contains(&"aff-tiny-coco-detection".to_owned()));
+/// ```
+pub fn presets() -> Vec<Preset> {
+    let detectors = presets::detectors().into_iter().map(Preset::from);
+    published_models().into_iter().chain(detectors).collect()
 }
 
 /// All published models, classifiers first.

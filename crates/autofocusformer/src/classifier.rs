@@ -83,8 +83,8 @@ impl TryFrom<Model> for Classifier {
         if model.config().architecture() != Architecture::ImageClassification {
             return Err(Error::WrongArchitecture {
                 path: model.path().to_path_buf(),
-                expected: "classifier",
-                found: "segmenter",
+                expected: Architecture::ImageClassification.kind(),
+                found: model.config().architecture().kind(),
             });
         }
         Ok(Self {

@@ -30,8 +30,8 @@ pub enum Error {
         "no model is named, and this build brings none; name a folder or a model of the Hugging Face hub"
     )]
     NoBuiltInModel,
-    /// There is no published model of that name.
-    #[error("there is no published model {name:?}; expected one of {}", .known.join(", "))]
+    /// There is no preset of that name.
+    #[error("there is no preset {name:?}; expected one of {}", .known.join(", "))]
     UnknownPreset {
         /// What was asked for.
         name: String,

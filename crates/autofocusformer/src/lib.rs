@@ -1,6 +1,7 @@
 //! AutoFocusFormer: segmentation off the grid.
 //!
-//! The front door: load a model folder, run it on an image, get segments. The layers below are re-exported for whoever
+//! The front door: load a model folder, run it on an image, get segments ([`Segmenter`]), boxes ([`Detector`]) or a
+//! class ([`Classifier`]). The layers below are re-exported for whoever
 //! needs only one of them: [`geometry`] (clusters of points), [`ops`] (differentiable point operators), [`models`] (the
 //! networks), [`vision`] (images and segments), [`weights`] (files); and so is Candle, as [`candle_core`] and
 //! [`candle_nn`], so that tensors that go in and out are of the same version.
@@ -10,12 +11,15 @@
 mod builder;
 mod built_in;
 mod classifier;
+mod detections;
+mod detector;
 mod error;
 mod loader;
 mod model;
 mod segment_options;
 mod segmentation;
 mod segmenter;
+mod settings;
 mod tokens;
 
 pub use aff_files as files;
@@ -32,6 +36,8 @@ pub use aff_model::Network;
 pub use builder::{ModelSource, SegmenterBuilder};
 pub use built_in::BuiltInModel;
 pub use classifier::{Classification, Classifier};
+pub use detections::{CocoDetection, Detection, Detections};
+pub use detector::{DetectOptions, Detector};
 pub use error::Error;
 pub use loader::ModelLoader;
 pub use model::Model;

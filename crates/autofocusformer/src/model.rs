@@ -8,7 +8,7 @@ use aff_model::config::ModelConfig;
 use aff_model::{Auxiliary, Network, Output, Phase, Tokens};
 use aff_vision::{DecodeLimits, PixelValues, PreprocessorConfig, RgbImage};
 use aff_weights::{
-    ModelFolder, TensorOptions, checked_var_builder, published_models, random_weights, read_tensor_file,
+    ModelFolder, TensorOptions, checked_var_builder, presets, random_weights, read_tensor_file,
 };
 use candle_core::{Device, Result as CandleResult, Tensor};
 
@@ -69,14 +69,15 @@ impl Model {
         Ok(Self { network, config, preprocessor, path: path.to_path_buf(), options })
     }
 
-    /// A published model with random weights, for tests and measurements: what it computes means nothing.
+    /// A published model, or a detector on a published backbone, with random weights, for tests and measurements: what it computes means
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::UnknownPreset`] if there is no published model of that name.
+    /// [`Error::UnknownPreset`] if there is no preset of that name.
     pub fn random(name: &str, options: impl Into<TensorOptions>) -> Result<Self, Error> {
         let options = options.into();
         let TensorOptions { device, dtype } = &options;
-        let all = published_models();
+        let all = presets();
         let Some(preset) = all.iter().find(|preset| preset.name == name) else {
             let known = all.into_iter().map(|preset| preset.name).collect();
             return Err(Error::UnknownPreset { name: name.to_owned(), known });
@@ -198,8 +199,8 @@ impl Model {
     /// Runs the network and names everything that comes out, for comparison and plots.
     ///
     /// A classifier gives `logits` and `stage1` .. `stage4`, the tokens that leave each stage (after its downsampling);
-    /// a detector gives `pred_logits` and `pred_boxes`, a segmenter `pred_logits`, `pred_masks` (on the stride-4 canvas) and `res2` .. `res5`, the normalised tokens
-    /// of each stage before its downsampling. Tokens are a `.feat` of `[B,N,C]` and a `.pos` of i32 `[B,N,2]`, `(x, y)`,
+    /// a detector gives `pred_logits` and `pred_boxes`, a segmenter `pred_logits` and `pred_masks` (on the stride-4 canvas), and both
+    /// give `res2` .. `res5`, the normalised tokens of each stage before its downsampling. Tokens are a `.feat` of `[B,N,C]` and a `.pos` of i32 `[B,N,2]`, `(x, y)`,
     /// in raster order.
     ///
     /// # Shapes

@@ -3,6 +3,7 @@
 use aff_model::config::{SegmentationConfig, SegmentationTask};
 
 use crate::Error;
+use crate::settings::probability;
 
 /// What a photo is segmented into. Starts as the model's folder says; thresholds are checked when they are set.
 ///
@@ -91,8 +92,4 @@ impl SegmentOptions {
     pub fn classes(&self) -> Option<&[u32]> {
         self.classes.as_deref()
     }
-}
-
-fn probability(name: &'static str, value: f32) -> Result<f32, Error> {
-    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err(Error::not_a_probability(name, value)) }
 }

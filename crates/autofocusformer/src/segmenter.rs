@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aff_model::config::{SegmentationConfig, SegmentationTask, SemanticOrder};
+use aff_model::config::{Architecture, SegmentationConfig, SegmentationTask, SemanticOrder};
 use aff_model::{Auxiliary, MaskPrediction, Network, Phase, Tokens};
 use aff_vision::{
     ImageSize, InstanceOptions, PanopticOptions, PixelValues, Prediction, PredictionParts,
@@ -14,6 +14,7 @@ use aff_weights::TensorOptions;
 use candle_core::{DType, Tensor};
 
 use crate::model::Model;
+use crate::settings::{class_indices, with_image_size, with_shortest_edge};
 use crate::{Error, ModelSource, SegmentOptions, Segmentation, SegmenterBuilder, Segments, model};
 
 /// Score from which instances are shown where nothing else was asked for.
@@ -94,14 +95,7 @@ impl Segmenter {
     /// # Errors
     /// [`Error::UnknownClass`] for a class that the model does not know.
     pub fn set_classes(&mut self, names: &[impl AsRef<str>]) -> Result<(), Error> {
-        let index = |name: &str| {
-            let found = self.labels.iter().position(|label| label.trim().eq_ignore_ascii_case(name.trim()));
-            found
-                .map(|class| class as u32)
-                .ok_or_else(|| Error::UnknownClass { name: name.to_owned(), known: self.labels.to_vec() })
-        };
-        let indices = names.iter().map(|name| index(name.as_ref())).collect::<Result<_, Error>>()?;
-        self.options.classes = Some(indices);
+        self.options.classes = Some(class_indices(&self.labels, names)?);
         Ok(())
     }
 
@@ -110,13 +104,8 @@ impl Segmenter {
     /// # Errors
     /// [`Error::Vision`] for an edge without pixels.
     pub fn set_shortest_edge(&mut self, pixels: u32) -> Result<(), Error> {
-        let size = self.image_size();
-        let longest = |edge: u32| {
-            let scaled = u64::from(edge) * u64::from(pixels) / u64::from(size.shortest_edge.max(1));
-            u32::try_from(scaled).unwrap_or(u32::MAX).max(pixels)
-        };
-        let longest_edge = size.longest_edge.map(longest);
-        self.set_image_size(ResizeTarget { shortest_edge: pixels, longest_edge })
+        self.preprocessor = with_shortest_edge(&self.preprocessor, pixels)?;
+        Ok(())
     }
 
     /// Size that photos are brought to for the network.
@@ -129,9 +118,7 @@ impl Segmenter {
     /// # Errors
     /// [`Error::Vision`] for an edge without pixels.
     pub fn set_image_size(&mut self, size: ResizeTarget) -> Result<(), Error> {
-        let preprocessor = PreprocessorConfig { do_resize: true, size, ..self.preprocessor.clone() };
-        preprocessor.validate()?;
-        self.preprocessor = preprocessor;
+        self.preprocessor = with_image_size(&self.preprocessor, size)?;
         Ok(())
     }
 
@@ -281,8 +268,8 @@ impl TryFrom<Model> for Segmenter {
         let Some(segmentation) = config.segmentation_config.clone() else {
             return Err(Error::WrongArchitecture {
                 path: model.path().to_path_buf(),
-                expected: "segmenter",
-                found: "classifier",
+                expected: Architecture::UniversalSegmentation.kind(),
+                found: config.architecture().kind(),
             });
         };
         let preprocessor = model.preprocessor()?.clone();

@@ -10,6 +10,7 @@ use aff_train::tasks::TaskName;
 use aff_train::{EvaluationOptions, evaluate};
 use anyhow::{Result, ensure};
 use autofocusformer::files::Protected;
+use autofocusformer::models::config::Architecture;
 use autofocusformer::{Model, vision};
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,11 +57,12 @@ Figures, by task; shares from 0 to 1 in the JSON, in percent in the table:
   semantic        mean IoU, pixel accuracy, IoU of each class
   instance        average precision of COCO, or of Cityscapes for its data; TP / (TP + FP + FN) at IoU 0.50 to 0.95 of objects that
                   score 0.5 or more. Of an image 100 objects count, or as many as the image with the most objects has
+  detection       the same of boxes
   panoptic        PQ, SQ, RQ; PQ of things and of stuff
   classification  top-1, top-5
 
-Files of --save, with the numbers that the data set gives images and classes: instances.json (COCO), a text and masks for each image
-(Cityscapes), panoptic.json with panoptic/*.png, or a label map for each image.
+Files of --save, with the numbers that the data set gives images and classes: instances.json or boxes.json (COCO), a text and masks for
+each image (Cityscapes), panoptic.json with panoptic/*.png, or a label map for each image.
 
 Classes of model and data are matched by name.";
 
@@ -121,7 +123,12 @@ impl Eval {
 
 /// What a model was trained for.
 fn task_of(model: &Model) -> TaskName {
-    model.config().segmentation_config.as_ref().map_or(TaskName::Classification, |config| config.task.into())
+    let config = model.config();
+    match (&config.segmentation_config, config.architecture()) {
+        (Some(segmentation), _) => segmentation.task.into(),
+        (None, Architecture::ObjectDetection) => TaskName::Detection,
+        (None, _) => TaskName::Classification,
+    }
 }
 
 /// Whether a path leads to a folder or into it, links followed. What is not there yet is where the last folder above it that there is.

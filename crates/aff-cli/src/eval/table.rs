@@ -11,7 +11,7 @@ use crate::terminal::print;
 pub(super) fn print_table(found: &Evaluation) -> Result<()> {
     match found {
         Evaluation::Semantic(report) => semantic(report),
-        Evaluation::Instance(report) => instance(report),
+        Evaluation::Instance(report) | Evaluation::Detection(report) => instance(report),
         Evaluation::Panoptic(report) => panoptic(report),
         Evaluation::Classification(report) => {
             figures(&[("top-1", Some(report.top1)), ("top-5", Some(report.top5))])

@@ -1,6 +1,7 @@
 //! `aff predict`: photos in, overlays, label maps and JSON out.
 
 mod classes;
+mod pipeline;
 mod report;
 mod results;
 
@@ -9,13 +10,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use autofocusformer::files;
-use autofocusformer::models::config::SegmentationTask;
+use autofocusformer::models::config::{Architecture, SegmentationTask};
 use autofocusformer::vision::RgbImage;
-use autofocusformer::{Segmentation, Segmenter};
+use autofocusformer::{Detector, Model, Segmenter};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::pipeline::{Found, Pipeline};
 use self::report::{Times, failure, line, summary};
 use self::results::Results;
 use crate::PhotosSkipped;
@@ -25,7 +27,7 @@ use crate::model_args::ModelArgs;
 use crate::sources::{Source, SourceArgs};
 use crate::terminal::{log, note, print};
 
-/// Segment photos: an overlay and a label map for each
+/// Segment photos or find objects in them: an overlay for each, and a label map of segments
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Predict {
@@ -36,13 +38,14 @@ pub struct Predict {
     /// Folder for the results
     #[arg(long, short, value_name = "FOLDER", default_value = "output")]
     output: PathBuf,
-    /// Write the segments of each photo as JSON too: classes, scores, areas, boxes and masks
+    /// Write what is found in each photo as JSON too: of segments classes, scores, areas, boxes and masks; of boxes COCO's results, with
+    /// `bbox` as left, top, width, height in pixels of the photo and `category_id` as the model counts, from 0
     #[arg(long)]
     save_json: bool,
-    /// What to segment; by default what the model was trained for
+    /// What to look for; by default what the model was trained for
     #[arg(long, value_enum)]
     task: Option<Task>,
-    /// Least score of a segment (instance, panoptic) [default: 0.5 for instances, else the model's]
+    /// Least score of a segment or box (instance, panoptic, detection) [default: the model's for panoptic, else 0.5]
     #[arg(long, value_parser = probability)]
     threshold: Option<f32>,
     /// Mask probability from which a pixel belongs to a segment (instance, panoptic) [default: the model's]
@@ -54,6 +57,9 @@ pub struct Predict {
     /// Show only these classes, by name, separated by commas
     #[arg(long, value_name = "NAMES")]
     classes: Option<String>,
+    /// Most boxes of a photo (detection) [default: 100]
+    #[arg(long, value_name = "COUNT", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    max_detections: Option<usize>,
     /// Pixels of the shorter edge of what the network sees [default: the model's]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=8192))]
     size: Option<u32>,
@@ -74,17 +80,18 @@ Examples:
   aff predict photos/ 'more/*.png' --output results --save-json
   aff predict photo.jpg --classes car,pedestrian
   aff predict street.jpg --model models/aff-tiny-cityscapes --task panoptic --threshold 0.7
+  aff predict cells.png --model output/nuclei/best --task detection --save-json
   curl -s https://example.org/photo.jpg | aff predict - --json
 
 Results, for photo.jpg and each at the photo's size:
-  photo.overlay.png  the photo with its segments in colour
+  photo.overlay.png  the photo with its segments in colour, or with its boxes, their classes and scores
   photo.map.png      the class of every pixel (semantic) or its segment in COCO's colour code (panoptic)
-  photo.json         the segments, with --save-json
+  photo.json         the segments or boxes, with --save-json
 Photos whose names differ in their endings alone keep them: photo.jpg.overlay.png beside photo.png.overlay.png.
 
 Exit status: 0 all went well; 1 nothing could be done; 2 wrong arguments; 3 some of several photos were skipped.";
 
-/// What to segment.
+/// What to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Task {
     /// A class for every pixel
@@ -93,14 +100,17 @@ enum Task {
     Instance,
     /// Both at once, without overlap
     Panoptic,
+    /// A box for every object (detectors)
+    Detection,
 }
 
-impl From<Task> for SegmentationTask {
-    fn from(task: Task) -> Self {
-        match task {
-            Task::Semantic => Self::Semantic,
-            Task::Instance => Self::Instance,
-            Task::Panoptic => Self::Panoptic,
+impl Task {
+    fn segmentation(self) -> Option<SegmentationTask> {
+        match self {
+            Self::Semantic => Some(SegmentationTask::Semantic),
+            Self::Instance => Some(SegmentationTask::Instance),
+            Self::Panoptic => Some(SegmentationTask::Panoptic),
+            Self::Detection => None,
         }
     }
 }
@@ -109,7 +119,7 @@ impl From<Task> for SegmentationTask {
 type Outcome<'a> = (&'a Source, Result<String>);
 
 impl Predict {
-    /// Segments every photo and writes the results.
+    /// Looks at every photo and writes the results.
     ///
     /// # Errors
     /// If the model cannot be loaded, two photos would have the same results or results replace what is read, or the only photo fails. Of
@@ -124,7 +134,7 @@ impl Predict {
         results.check_sources(&sources)?;
         self.check_output()?;
         let start = Instant::now();
-        let segmenter = self.segmenter(&results, &sources)?;
+        let pipeline = self.pipeline(&results, &sources)?;
         let mut times = Times { load: start.elapsed(), ..Times::default() };
 
         let hidden = self.quiet || self.json || sources.len() == 1;
@@ -134,7 +144,7 @@ impl Predict {
 
         let mut skipped = 0;
         for group in sources.chunks(self.batch) {
-            for (source, result) in self.predict(&segmenter, &results, group, &mut times) {
+            for (source, result) in self.predict(&pipeline, &results, group, &mut times) {
                 bar.inc(1);
                 match result {
                     Ok(line) => bar.suspend(|| self.tell(line))?,
@@ -165,13 +175,45 @@ impl Predict {
             .with_context(|| format!("{}: cannot write into the folder for the results", folder.display()))
     }
 
-    fn segmenter(&self, results: &Results<'_>, sources: &[Source]) -> Result<Segmenter> {
+    fn pipeline(&self, results: &Results<'_>, sources: &[Source]) -> Result<Pipeline> {
         let model = self.model.load()?;
         results.check_model(model.path(), sources)?;
+        let is_detector = model.config().architecture() == Architecture::ObjectDetection;
+        let mut pipeline = if self.task.map_or(is_detector, |task| task == Task::Detection) {
+            Pipeline::Boxes(Box::new(self.detector(model)?))
+        } else {
+            Pipeline::Segments(Box::new(self.segmenter(model)?))
+        };
+        if let Some(pixels) = self.size {
+            pipeline.set_shortest_edge(pixels)?;
+        }
+        if let Some(names) = &self.classes {
+            let names = classes::split(names, pipeline.labels());
+            ensure!(!names.is_empty(), "--classes names no class; leave it out to show all");
+            pipeline.set_classes(&names)?;
+        }
+        Ok(pipeline)
+    }
+
+    fn detector(&self, model: Model) -> Result<Detector> {
+        let mut detector = Detector::try_from(model)?;
+        applicable("--mask-threshold", self.mask_threshold, false)?;
+        applicable("--overlap-threshold", self.overlap_threshold, false)?;
+        if let Some(threshold) = self.threshold {
+            detector.options_mut().set_threshold(threshold)?;
+        }
+        if let Some(most) = self.max_detections {
+            detector.options_mut().max_detections = most;
+        }
+        Ok(detector)
+    }
+
+    fn segmenter(&self, model: Model) -> Result<Segmenter> {
         let mut segmenter = Segmenter::try_from(model)?;
-        let task = self.task.map_or(segmenter.options().task, SegmentationTask::from);
+        let task = self.task.and_then(Task::segmentation).unwrap_or(segmenter.options().task);
         let is_semantic = task == SegmentationTask::Semantic;
         let is_panoptic = task == SegmentationTask::Panoptic;
+        applicable("--max-detections", self.max_detections, false)?;
         let options = segmenter.options_mut();
         options.task = task;
         if let Some(threshold) = applicable("--threshold", self.threshold, !is_semantic)? {
@@ -183,21 +225,13 @@ impl Predict {
         if let Some(threshold) = applicable("--overlap-threshold", self.overlap_threshold, is_panoptic)? {
             options.set_overlap_threshold(threshold)?;
         }
-        if let Some(pixels) = self.size {
-            segmenter.set_shortest_edge(pixels)?;
-        }
-        if let Some(names) = &self.classes {
-            let names = classes::split(names, segmenter.labels());
-            ensure!(!names.is_empty(), "--classes names no class; leave it out to show all");
-            segmenter.set_classes(&names)?;
-        }
         Ok(segmenter)
     }
 
-    /// Segments a few photos; for each a line about what was found, or why not.
+    /// Looks at a few photos; for each a line about what was found, or why not.
     fn predict<'a>(
         &self,
-        segmenter: &Segmenter,
+        pipeline: &Pipeline,
         results: &Results<'_>,
         sources: &'a [Source],
         times: &mut Times,
@@ -216,15 +250,15 @@ impl Predict {
         }
         times.decode += start.elapsed();
 
-        let write = |source: &Source, photo: &RgbImage, segmentation: &Segmentation| {
-            let files = results.write(source, photo, segmentation)?;
-            anyhow::Ok(line(source, segmentation, &files, self.json))
+        let write = |source: &Source, photo: &RgbImage, found: &Found| {
+            let files = results.write(source, photo, found)?;
+            anyhow::Ok(line(source, found, &files, self.json))
         };
-        match segmenter.segment_timed(&photos, &mut times.network) {
-            Ok(segmentations) => {
-                for ((source, photo), segmentation) in opened.into_iter().zip(&photos).zip(&segmentations) {
+        match pipeline.run(&photos, &mut times.network) {
+            Ok(all) => {
+                for ((source, photo), found) in opened.into_iter().zip(&photos).zip(&all) {
                     let start = Instant::now();
-                    outcomes.push((source, write(source, photo, segmentation)));
+                    outcomes.push((source, write(source, photo, found)));
                     times.write += start.elapsed();
                 }
             }
@@ -232,8 +266,8 @@ impl Predict {
             // One of several failed: alone, each says for itself.
             Err(_) => {
                 for (source, photo) in opened.into_iter().zip(&photos) {
-                    let segmentation = segmenter.segment(photo).map_err(anyhow::Error::from);
-                    outcomes.push((source, segmentation.and_then(|found| write(source, photo, &found))));
+                    let found = pipeline.run_alone(photo).map_err(anyhow::Error::from);
+                    outcomes.push((source, found.and_then(|found| write(source, photo, &found))));
                 }
             }
         }
@@ -260,7 +294,7 @@ impl Predict {
 }
 
 /// A threshold that was given: it must mean something for the task.
-fn applicable(flag: &str, given: Option<f32>, applies: bool) -> Result<Option<f32>> {
+fn applicable<T>(flag: &str, given: Option<T>, applies: bool) -> Result<Option<T>> {
     ensure!(
         given.is_none() || applies,
         "{flag} has no effect on this task; leave it out or choose another --task"

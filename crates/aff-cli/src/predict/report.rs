@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use autofocusformer::{Segmentation, Timings};
+use autofocusformer::Timings;
 use serde_json::json;
 
+use super::pipeline::Found;
 use crate::sources::Source;
 
 /// Classes that a line names.
@@ -22,19 +23,28 @@ pub(super) struct Times {
 }
 
 /// The line about a photo: JSON for programs, or words.
-pub(super) fn line(source: &Source, segmentation: &Segmentation, files: &[PathBuf], as_json: bool) -> String {
+pub(super) fn line(source: &Source, found: &Found, files: &[PathBuf], as_json: bool) -> String {
     if !as_json {
-        return format!("{}: {}", source.shown(), found(segmentation));
+        return format!("{}: {}", source.shown(), in_words(found));
     }
-    let size = segmentation.size();
-    let line = json!({
+    let size = found.size();
+    let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
+    let mut line = json!({
         "source": source.path.to_string_lossy(),
         "width": size.width,
         "height": size.height,
-        "task": segmentation.task(),
-        "segments": segmentation.segments(),
-        "files": files.iter().map(|file| file.to_string_lossy()).collect::<Vec<_>>(),
+        "files": files,
     });
+    match found {
+        Found::Segments(segmentation) => {
+            line["task"] = json!(segmentation.task());
+            line["segments"] = json!(segmentation.segments());
+        }
+        Found::Boxes(detections) => {
+            line["task"] = json!("detection");
+            line["objects"] = json!(detections.objects());
+        }
+    }
     line.to_string()
 }
 
@@ -43,12 +53,16 @@ pub(super) fn failure(source: &Source, error: &str) -> String {
     json!({"source": source.path.to_string_lossy(), "error": error}).to_string()
 }
 
-fn found(segmentation: &Segmentation) -> String {
-    let size = segmentation.size();
-    let segments = segmentation.segments();
+fn in_words(found: &Found) -> String {
+    let size = found.size();
+    let labels = found.labels();
+    let noun = match found {
+        Found::Segments(_) => "segment",
+        Found::Boxes(_) => "object",
+    };
     let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
-    for segment in segments {
-        *classes.entry(&segment.label).or_default() += 1;
+    for &label in &labels {
+        *classes.entry(label).or_default() += 1;
     }
     let name = |(label, count): (&&str, &usize)| match count {
         1 => (*label).to_owned(),
@@ -57,11 +71,11 @@ fn found(segmentation: &Segmentation) -> String {
     let shown: Vec<String> = classes.iter().take(MOST_CLASSES).map(name).collect();
     let more = if classes.len() > shown.len() { ", ..." } else { "" };
     format!(
-        "{} x {} pixels, {} segment{}: {}{more}",
+        "{} x {} pixels, {} {noun}{}: {}{more}",
         size.width,
         size.height,
-        segments.len(),
-        plural(segments.len()),
+        labels.len(),
+        plural(labels.len()),
         shown.join(", ")
     )
 }

@@ -4,11 +4,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use autofocusformer::Segmentation;
 use autofocusformer::files::Protected;
-use autofocusformer::models::config::SegmentationTask;
 use autofocusformer::vision::{self, RgbImage};
 
+use super::pipeline::Found;
 use crate::model_args::model_files;
 use crate::sources::Source;
 
@@ -60,28 +59,32 @@ impl Results<'_> {
     }
 
     /// Writes the results of a photo; returns the files.
-    pub(super) fn write(
-        &self,
-        source: &Source,
-        photo: &RgbImage,
-        segmentation: &Segmentation,
-    ) -> Result<Vec<PathBuf>> {
+    pub(super) fn write(&self, source: &Source, photo: &RgbImage, found: &Found) -> Result<Vec<PathBuf>> {
         let [overlay, map, json] = [OVERLAY, MAP, JSON].map(|kind| self.path(source, kind));
         if let Some(folder) = overlay.parent() {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("{}: cannot make the folder for the results", folder.display()))?;
         }
-        vision::write_png(&overlay, &segmentation.overlay(photo)?)?;
+        vision::write_png(&overlay, &found.overlay(photo)?)?;
         let mut files = vec![overlay];
-        if segmentation.task() == SegmentationTask::Instance {
-            // Instances have no map; that of an earlier run would contradict the other files.
-            remove(&map)?;
-        } else {
-            segmentation.write_map(&map)?;
+        let has_map = match found {
+            Found::Segments(segmentation) => segmentation.write_map(&map)?,
+            Found::Boxes(_) => false,
+        };
+        if has_map {
             files.push(map);
+        } else {
+            // That of an earlier run would contradict the other files.
+            remove(&map)?;
         }
         if self.with_json {
-            segmentation.write_json(&json)?;
+            match found {
+                Found::Segments(segmentation) => segmentation.write_json(&json)?,
+                Found::Boxes(detections) => {
+                    let name = source.name.file_name().unwrap_or_default();
+                    detections.write_coco(&json, &name.to_string_lossy())?;
+                }
+            }
             files.push(json);
         }
         Ok(files)

@@ -68,6 +68,15 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// What a model of it is called in messages.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::ImageClassification => "classifier",
+            Self::UniversalSegmentation => "segmenter",
+            Self::ObjectDetection => "detector",
+        }
+    }
+
     /// What model cards call the task on the hub (`pipeline_tag`).
     pub fn pipeline_tag(self) -> &'static str {
         match self {

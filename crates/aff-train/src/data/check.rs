@@ -44,7 +44,7 @@ pub struct ClassCount {
     pub images: u64,
     /// Objects and regions; of label maps one for each image.
     pub segments: u64,
-    /// Pixels. Images with a label alone have none.
+    /// Pixels. Images with a label or boxes alone have none.
     pub pixels: u64,
 }
 
@@ -138,6 +138,14 @@ impl Counts {
                 }
             }
             Target::Segments(segments) => counts.add_segments(segments)?,
+            Target::Boxes(boxes) => {
+                for object in boxes.boxes() {
+                    match object.crowd {
+                        Crowd::Crowd => counts.crowds += 1,
+                        Crowd::Single => counts.add(object.class, 1, 0)?,
+                    }
+                }
+            }
         }
         for count in &mut counts.classes {
             count[0] = count[0].min(1);

@@ -1,7 +1,8 @@
 //! A picture of many images with their labels painted on, to see at a glance whether a data set was understood.
 
 use aff_vision::{
-    ImageSize, InstanceMask, LabelMap, OverlayOptions, Regions, Resample, Rgb, RgbImage, overlay, resize,
+    CaptionedBox, ImageSize, InstanceMask, LabelMap, OverlayOptions, Regions, Resample, Rgb, RgbImage,
+    draw_boxes, overlay, resize,
 };
 
 use super::{DataSet, Sample};
@@ -69,6 +70,15 @@ fn painted(sample: &Sample, names: &[String]) -> Result<RgbImage, TrainError> {
                 target.segments().iter().enumerate().map(object).collect::<Result<Vec<_>, TrainError>>()?;
             let regions = Regions::of_instances(target.size(), &objects, names);
             resize(&overlay(&sample.image, &regions, &options)?, small, Resample::Bilinear)?
+        }
+        Target::Boxes(target) => {
+            let boxes = target.boxes().iter().map(|object| CaptionedBox {
+                label_id: object.class,
+                caption: names.get(object.class as usize).cloned().unwrap_or_default(),
+                bbox: object.bbox.map(|value| value as f32),
+            });
+            let picture = draw_boxes(&sample.image, &boxes.collect::<Vec<_>>())?;
+            resize(&picture, small, Resample::Bilinear)?
         }
     })
 }

@@ -176,7 +176,7 @@ pub trait DataSet: std::fmt::Debug + Send + Sync {
         Ok(self.load(index)?.target)
     }
 
-    /// Number of segments of an image, objects and others, crowds among them; 0 of an image that has a label alone. A data set may know
+    /// Number of segments or boxes of an image, objects and others, crowds among them; 0 of an image that has a label alone. A data set may know
     /// it without reading the target.
     ///
     /// # Errors
@@ -184,7 +184,8 @@ pub trait DataSet: std::fmt::Debug + Send + Sync {
     fn num_objects(&self, index: usize) -> Result<usize, TrainError> {
         Ok(match self.load_target(index)? {
             Target::Segments(segments) => segments.segments().len(),
-            _ => 0,
+            Target::Boxes(boxes) => boxes.boxes().len(),
+            Target::Class(_) | Target::Semantic(_) => 0,
         })
     }
 

@@ -77,7 +77,7 @@ impl Shapes {
             TaskName::Semantic => {
                 Target::Semantic(LabelMap::new(self.size, owner.iter().map(of_shape).collect())?)
             }
-            TaskName::Instance | TaskName::Panoptic => {
+            TaskName::Instance | TaskName::Panoptic | TaskName::Detection => {
                 let mut segments: Vec<_> =
                     classes.iter().map(|&class| TargetSegment::new(u32::from(class))).collect();
                 let mut map = owner.to_vec();
@@ -87,7 +87,8 @@ impl Shapes {
                     segments.push(TargetSegment::new(u32::from(GROUND)));
                 }
                 let all = SegmentTarget::from_map(LabelMap::new(self.size, map)?, segments)?;
-                Target::Segments(all.without_empty()?)
+                let segments = Target::Segments(all.without_empty()?);
+                if self.task == TaskName::Detection { segments.to_boxes()?.into() } else { segments }
             }
         })
     }

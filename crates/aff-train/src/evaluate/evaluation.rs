@@ -18,6 +18,8 @@ pub enum Evaluation {
     Instance(InstanceReport),
     /// Of panoptic segmentation.
     Panoptic(PanopticReport),
+    /// Of detection: the figures are of boxes.
+    Detection(InstanceReport),
 }
 
 impl Evaluation {
@@ -42,7 +44,7 @@ impl Evaluation {
                 ];
                 ("mean_iou", some(&metrics), serde_json::json!({ "classes": report.classes }))
             }
-            Self::Instance(report) => {
+            Self::Instance(report) | Self::Detection(report) => {
                 let metrics = [("ap", report.ap), ("ap_50", report.ap_50), ("ap_75", report.ap_75)];
                 let details = serde_json::json!({
                     "classes": report.classes, "accuracy_at_iou": report.accuracy_at_iou

@@ -4,18 +4,15 @@ use aff_model::config::SegmentationTask;
 use aff_vision::{InstanceMask, Rle};
 use autofocusformer::{Segmenter, Segments};
 
-use super::{ClassMap, Evaluation, Evaluator, LabelledImage, other_task};
+use super::{
+    ClassMap, Evaluation, Evaluator, LabelledImage, SHOWN, detections_that_count, is_thing, other_task,
+};
 use crate::TrainError;
-use crate::data::{CategoryKind, DataSet, Protocol, ResultFiles};
+use crate::data::{DataSet, Protocol, ResultFiles};
 use crate::metrics::{
     AveragePrecision, CityscapesAp, FoundObject, InstanceReport, ObjectAccuracy, RegionKind, TrueObject,
 };
 use crate::targets::SegmentTarget;
-
-/// Least score of an object that counts in TP / (TP + FP + FN).
-const SHOWN: f64 = 0.5;
-/// Objects that are counted of an image in COCO's protocol.
-const COCO_DETECTIONS: usize = 100;
 
 pub(super) struct InstanceEvaluator {
     segmenter: Segmenter,
@@ -40,10 +37,7 @@ impl InstanceEvaluator {
     ) -> Result<Self, TrainError> {
         let precision = match data.protocol() {
             Protocol::Coco => {
-                let counts = (0..images).map(|index| data.num_objects(index));
-                let detections =
-                    counts.collect::<Result<Vec<_>, _>>()?.into_iter().fold(COCO_DETECTIONS, usize::max);
-                tracing::debug!(detections, "objects of an image that count");
+                let detections = detections_that_count(data, images)?;
                 let asked = segmenter.options().max_instances.max(detections);
                 segmenter.options_mut().max_instances = asked;
                 let precision = AveragePrecision::new(data.categories().len());
@@ -112,11 +106,7 @@ impl Evaluator for InstanceEvaluator {
 
 /// The countable segments of a target.
 fn true_objects(target: &SegmentTarget, data: &dyn DataSet) -> Result<Vec<TrueObject<Rle>>, TrainError> {
-    let is_thing = |class: u32| {
-        let category = data.categories().get(class as usize);
-        category.is_none_or(|category| category.kind == CategoryKind::Thing)
-    };
-    let objects = target.segments().iter().enumerate().filter(|(_, segment)| is_thing(segment.class));
+    let objects = target.segments().iter().enumerate().filter(|(_, segment)| is_thing(data, segment.class));
     objects
         .map(|(index, segment)| {
             Ok(TrueObject {

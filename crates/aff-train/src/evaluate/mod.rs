@@ -2,6 +2,7 @@
 
 mod classes;
 mod classification;
+mod detection;
 mod evaluation;
 mod instance;
 mod panoptic;
@@ -9,18 +10,24 @@ mod semantic;
 
 use std::path::{Path, PathBuf};
 
-use autofocusformer::{Classifier, Model, Segmenter};
+use autofocusformer::{Classifier, Detector, Model, Segmenter};
 
 use self::classes::ClassMap;
 use self::classification::ClassificationEvaluator;
+use self::detection::DetectionEvaluator;
 use self::instance::InstanceEvaluator;
 use self::panoptic::PanopticEvaluator;
 use self::semantic::SemanticEvaluator;
 use crate::TrainError;
-use crate::data::{DataSet, ResultFiles, Sample};
+use crate::data::{CategoryKind, DataSet, ResultFiles, Sample};
 use crate::tasks::TaskName;
 
 pub use evaluation::Evaluation;
+
+/// Least score of an object that counts in TP / (TP + FP + FN).
+const SHOWN: f64 = 0.5;
+/// Objects that are counted of an image in COCO's protocol.
+const COCO_DETECTIONS: usize = 100;
 
 /// What a model is measured at, and how.
 ///
@@ -146,7 +153,26 @@ fn evaluator(
             Box::new(InstanceEvaluator::new(Segmenter::try_from(model)?, classes()?, data, images)?)
         }
         TaskName::Panoptic => Box::new(PanopticEvaluator::new(Segmenter::try_from(model)?, classes()?, data)),
+        TaskName::Detection => {
+            let images = options.images(data);
+            Box::new(DetectionEvaluator::new(Detector::try_from(model)?, classes()?, data, images)?)
+        }
     })
+}
+
+/// Objects of an image that count: as many as in COCO, or as the image with the most objects has.
+fn detections_that_count(data: &dyn DataSet, images: usize) -> Result<usize, TrainError> {
+    let mut detections = COCO_DETECTIONS;
+    for index in 0..images {
+        detections = detections.max(data.num_objects(index)?);
+    }
+    tracing::debug!(detections, "objects of an image that count");
+    Ok(detections)
+}
+
+/// Whether a class of the data is countable.
+fn is_thing(data: &dyn DataSet, class: u32) -> bool {
+    data.categories().get(class as usize).is_none_or(|category| category.kind == CategoryKind::Thing)
 }
 
 fn result_files(folder: &Path, data: &dyn DataSet, task: TaskName) -> Result<ResultFiles, TrainError> {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use aff_vision::Rle;
-
 use super::shape::{check_objects, intersections};
 use super::{FoundObject, MetricError, RegionKind, Shape, TrueObject};
 
@@ -11,7 +9,7 @@ use super::{FoundObject, MetricError, RegionKind, Shape, TrueObject};
 ///
 /// True and found objects of a class are paired so that as many pairs as can be overlap enough (at least the IoU), as StarDist and Cellpose
 /// do; `average_precision` of Cellpose is this figure of a single image. There are no scores in it: what is less sure than `min_score` is left
-/// out, and the rest counts alike. Crowds, which those tools do not know, are left out of the truth.
+/// out, and the rest counts alike. Crowds, which those tools do not know, are left out of the truth. Boxes count as masks do.
 ///
 /// ```
 /// use aff_train::{FoundObject, ObjectAccuracy, TrueObject};
@@ -48,12 +46,16 @@ impl ObjectAccuracy {
     /// Counts an image.
     ///
     /// # Errors
-    /// If masks belong to pictures of different sizes or a score is not a number.
-    pub fn add(&mut self, truths: &[TrueObject<Rle>], found: &[FoundObject<Rle>]) -> Result<(), MetricError> {
+    /// If masks belong to pictures of different sizes, a box is none, or a score is not a number.
+    pub fn add<S: Shape>(
+        &mut self,
+        truths: &[TrueObject<S>],
+        found: &[FoundObject<S>],
+    ) -> Result<(), MetricError> {
         check_objects(truths, found, usize::MAX)?;
-        let truths: Vec<&TrueObject<Rle>> =
+        let truths: Vec<&TrueObject<S>> =
             truths.iter().filter(|truth| truth.kind == RegionKind::Object).collect();
-        let found: Vec<&FoundObject<Rle>> =
+        let found: Vec<&FoundObject<S>> =
             found.iter().filter(|object| object.score >= self.min_score).collect();
         let overlaps = overlaps(&truths, &found);
         for (step, paired) in self.paired.iter_mut().enumerate() {
@@ -85,10 +87,10 @@ fn overlap_at(step: usize) -> f64 {
 }
 
 /// For each found object the overlapping objects of the truth of its class, with the intersection over union.
-fn overlaps(truths: &[&TrueObject<Rle>], found: &[&FoundObject<Rle>]) -> Vec<Vec<(usize, f64)>> {
-    let true_areas: Vec<f64> = truths.iter().map(|truth| truth.shape.area() as f64).collect();
-    let row = |(object, areas): (&&FoundObject<Rle>, Vec<f64>)| {
-        let area = Shape::area(&object.shape);
+fn overlaps<S: Shape>(truths: &[&TrueObject<S>], found: &[&FoundObject<S>]) -> Vec<Vec<(usize, f64)>> {
+    let true_areas: Vec<f64> = truths.iter().map(|truth| truth.shape.area()).collect();
+    let row = |(object, areas): (&&FoundObject<S>, Vec<f64>)| {
+        let area = object.shape.area();
         let of_class = |(index, intersection): (usize, f64)| {
             let is_pair = intersection > 0.0 && truths[index].class == object.class;
             is_pair.then(|| (index, intersection / (area + true_areas[index] - intersection)))
@@ -120,7 +122,7 @@ fn find_partner(
         if std::mem::replace(&mut was_tried[truth], true) {
             continue;
         }
-        // At overlaps from a half chains are short: only masks that overlap each other make any.
+        // At overlaps from a half chains are short: only objects that overlap each other make any.
         if partner[truth].is_none_or(|other| find_partner(other, overlaps, least, partner, was_tried)) {
             partner[truth] = Some(object);
             return true;

@@ -1,11 +1,13 @@
-//! What images should be recognised as: one label, a class for every pixel, or a set of segments.
+//! What images should be recognised as: one label, a class for every pixel, a set of segments, or boxes.
 
+mod boxes;
 mod class;
 mod segments;
 mod view;
 
 use aff_vision::{ImageSize, LabelMap};
 
+pub use boxes::{BoxTarget, TargetBox};
 pub use class::ClassTarget;
 
 pub use segments::{Crowd, SegmentTarget, TargetSegment};
@@ -26,15 +28,18 @@ pub enum Target {
     Semantic(LabelMap),
     /// A set of objects and regions, each with its class and its mask.
     Segments(SegmentTarget),
+    /// Objects, each with its class and its box.
+    Boxes(BoxTarget),
 }
 
 impl Target {
-    /// Height and width that its masks have; `None` for a label, which fits an image of any size.
+    /// Height and width that its masks have, or the image of its boxes; `None` for a label, which fits an image of any size.
     pub fn size(&self) -> Option<ImageSize> {
         match self {
             Self::Class(_) => None,
             Self::Semantic(map) => Some(map.size()),
             Self::Segments(segments) => Some(segments.size()),
+            Self::Boxes(boxes) => Some(boxes.size()),
         }
     }
 
@@ -44,28 +49,48 @@ impl Target {
             Self::Class(_) => "a label",
             Self::Semantic(_) => "a class for every pixel",
             Self::Segments(_) => "a set of segments",
+            Self::Boxes(_) => "a set of boxes",
         }
     }
 
     /// The same as a set of segments: of a label map, each class that occurs is one.
     ///
     /// # Errors
-    /// [`TrainError::Target`] if it is a label.
+    /// [`TrainError::Target`] if it is a label or boxes.
     pub fn to_segments(&self) -> Result<SegmentTarget, TrainError> {
         match self {
-            Self::Class(_) => Err(self.unfit("a set of segments")),
+            Self::Class(_) | Self::Boxes(_) => Err(self.unfit("a set of segments")),
             Self::Semantic(map) => SegmentTarget::of_classes(map),
             Self::Segments(segments) => Ok(segments.clone()),
+        }
+    }
+
+    /// The same as boxes: those of its annotations, else those of its masks.
+    ///
+    /// # Errors
+    /// [`TrainError::Target`] if it is neither boxes nor segments, or a box is none.
+    pub fn to_boxes(&self) -> Result<BoxTarget, TrainError> {
+        match self {
+            Self::Boxes(boxes) => Ok(boxes.clone()),
+            Self::Segments(segments) => {
+                let objects = segments.segments().iter().enumerate().map(|(index, segment)| TargetBox {
+                    crowd: segment.crowd,
+                    area: segments.area(index),
+                    ..TargetBox::new(segment.class, segments.bbox(index).map(f64::from))
+                });
+                BoxTarget::new(segments.size(), objects.collect())
+            }
+            Self::Class(_) | Self::Semantic(_) => Err(self.unfit("boxes")),
         }
     }
 
     /// The same as a class for every pixel. Where segments overlap the later one is on top; crowds count like others.
     ///
     /// # Errors
-    /// [`TrainError::Target`] if it is a label, or a class is too great for a label map.
+    /// [`TrainError::Target`] if it is a label or boxes, or a class is too great for a label map.
     pub fn to_label_map(&self) -> Result<LabelMap, TrainError> {
         match self {
-            Self::Class(_) => Err(self.unfit("a class for every pixel")),
+            Self::Class(_) | Self::Boxes(_) => Err(self.unfit("a class for every pixel")),
             Self::Semantic(map) => Ok(map.clone()),
             Self::Segments(segments) => segments.to_label_map(),
         }
@@ -78,7 +103,7 @@ impl Target {
     pub fn class(&self) -> Result<&ClassTarget, TrainError> {
         match self {
             Self::Class(class) => Ok(class),
-            Self::Semantic(_) | Self::Segments(_) => Err(self.unfit("a label")),
+            Self::Semantic(_) | Self::Segments(_) | Self::Boxes(_) => Err(self.unfit("a label")),
         }
     }
 
@@ -92,6 +117,7 @@ impl Target {
             Self::Class(class) => Self::Class(class.clone()),
             Self::Semantic(map) => Self::Semantic(view.label_map(map)?),
             Self::Segments(segments) => Self::Segments(segments.viewed(view)?),
+            Self::Boxes(boxes) => Self::Boxes(boxes.viewed(view)),
         })
     }
 }

@@ -263,7 +263,7 @@ impl SegmentTarget {
             .segments
             .iter()
             .map(|segment| TargetSegment {
-                bbox: segment.bbox.map(|bbox| view.bbox(bbox)),
+                bbox: segment.bbox.map(|bbox| view.bbox(bbox.map(f64::from)).map(|value| value as f32)),
                 area: None,
                 ..*segment
             })

@@ -68,12 +68,10 @@ impl Axis {
     }
 
     /// A span of the source in the view, cut where the view ends.
-    fn span(&self, start: f32, length: f32) -> (f32, f32) {
-        let at = |position: f32| {
-            (self.scale * f64::from(position) + self.offset).clamp(0.0, f64::from(self.length()))
-        };
+    fn span(&self, start: f64, length: f64) -> (f64, f64) {
+        let at = |position: f64| (self.scale * position + self.offset).clamp(0.0, f64::from(self.length()));
         let (a, b) = (at(start), at(start + length));
-        (a.min(b) as f32, (b - a).abs() as f32)
+        (a.min(b), (b - a).abs())
     }
 
     /// For each place of the source, and its end, the first place of the view that shows it or a later one. The places of the
@@ -109,10 +107,15 @@ impl View {
     }
 
     /// A box (left, top, width, height) in the view, cut at its edges; empty if none of it is there.
-    pub(super) fn bbox(&self, [left, top, width, height]: [f32; 4]) -> [f32; 4] {
+    pub(super) fn bbox(&self, [left, top, width, height]: [f64; 4]) -> [f64; 4] {
         let (left, width) = self.columns.span(left, width);
         let (top, height) = self.rows.span(top, height);
         [left, top, width, height]
+    }
+
+    /// The area that a box would have if the view did not end.
+    pub(super) fn area(&self, [_, _, width, height]: [f64; 4]) -> f64 {
+        (self.columns.scale * width).abs() * (self.rows.scale * height).abs()
     }
 
     /// A label map in the view; padding is [`IGNORED`].

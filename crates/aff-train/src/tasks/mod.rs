@@ -1,6 +1,7 @@
 //! What networks are trained for.
 
 mod classification;
+mod detection;
 mod mask_classification;
 mod task;
 mod validation;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 
 pub use classification::Classification;
+pub use detection::Detection;
 pub use mask_classification::MaskClassification;
 pub use task::{Task, TaskSetup, Update};
 pub use validation::{Better, Validation};
@@ -31,13 +33,15 @@ pub enum TaskName {
     Instance,
     /// A segment for every pixel, each object its own.
     Panoptic,
+    /// A box for every object.
+    Detection,
 }
 
 impl TaskName {
-    /// The same in the words of a model's configuration; `None` for classification.
+    /// The same in the words of a model's configuration; `None` for classification and detection.
     pub fn segmentation(self) -> Option<SegmentationTask> {
         match self {
-            Self::Classification => None,
+            Self::Classification | Self::Detection => None,
             Self::Semantic => Some(SegmentationTask::Semantic),
             Self::Instance => Some(SegmentationTask::Instance),
             Self::Panoptic => Some(SegmentationTask::Panoptic),
@@ -51,6 +55,7 @@ impl TaskName {
     pub fn build(self, setup: &TaskSetup<'_>) -> Result<Box<dyn Task>, TrainError> {
         Ok(match self {
             Self::Classification => Box::new(Classification::new(setup)?),
+            Self::Detection => Box::new(Detection::new(setup)?),
             Self::Semantic | Self::Instance | Self::Panoptic => Box::new(MaskClassification::new(setup)?),
         })
     }
@@ -73,6 +78,7 @@ impl fmt::Display for TaskName {
             Self::Semantic => "semantic",
             Self::Instance => "instance",
             Self::Panoptic => "panoptic",
+            Self::Detection => "detection",
         })
     }
 }

@@ -27,13 +27,22 @@ fn reduced(mut recipe: Recipe, data: &Shapes, output: &Path) -> Recipe {
     backbone.depths = [1; 4];
     backbone.num_heads = [1, 1, 2, 2];
     recipe.model.backbone = Some(backbone);
-    if let Some(DecoderConfig::Mask2Former(mut decoder)) = config.decoder_config {
-        (decoder.hidden_dim, decoder.mask_feature_size, decoder.num_attention_heads) = (16, 16, 2);
-        (decoder.encoder_layers, decoder.decoder_layers) = (1, 1);
-        (decoder.encoder_feedforward_dim, decoder.decoder_feedforward_dim) = (16, 16);
-        recipe.model.decoder = Some(decoder.into());
-        recipe.model.num_queries = Some(6);
-    }
+    recipe.model.decoder = match config.decoder_config {
+        Some(DecoderConfig::Mask2Former(mut decoder)) => {
+            (decoder.hidden_dim, decoder.mask_feature_size, decoder.num_attention_heads) = (16, 16, 2);
+            (decoder.encoder_layers, decoder.decoder_layers) = (1, 1);
+            (decoder.encoder_feedforward_dim, decoder.decoder_feedforward_dim) = (16, 16);
+            Some(decoder.into())
+        }
+        Some(DecoderConfig::DeformableDetr(mut decoder)) => {
+            (decoder.hidden_dim, decoder.num_attention_heads) = (16, 2);
+            (decoder.encoder_layers, decoder.decoder_layers) = (1, 1);
+            (decoder.encoder_feedforward_dim, decoder.decoder_feedforward_dim) = (16, 16);
+            Some(decoder.into())
+        }
+        other => other,
+    };
+    recipe.model.num_queries = config.num_queries.map(|_| 6);
     recipe.model.image_size = Some(ResizeTarget { shortest_edge: 32, longest_edge: Some(64) });
     recipe.model.initial = None;
     let crop = &mut recipe.augmentation.crop;
@@ -186,4 +195,47 @@ fn recipes_are_made_up_from_data_and_task() {
     other.task = TaskName::Instance;
     let error = suggest(&other).unwrap_err().to_string();
     assert!(error.contains("has labels for semantic, not for instance"), "{error}");
+}
+
+#[test]
+fn recipes_for_boxes_are_made_up_from_boxes_alone_and_go_on_from_a_segmenter() {
+    let data = super::data();
+    let object = |id: u32, image: u32| serde_json::json!({"id": id, "image_id": image, "category_id": 1, "bbox": [8, 4, 12, 9]});
+    for (split, images) in [("train", 4), ("val", 2)] {
+        let image = |id: u32| serde_json::json!({"id": id, "file_name": format!("{id}.png"), "width": 48, "height": 32});
+        let file = serde_json::json!({
+            "images": (0..images).map(image).collect::<Vec<_>>(),
+            "categories": [{"id": 1, "name": "car"}],
+            "annotations": (0..30).map(|id| object(id, id % images)).collect::<Vec<_>>(),
+        });
+        std::fs::write(data.path().join(split).with_extension("json"), file.to_string()).unwrap();
+    }
+    let output = data.path().join("output");
+    let mut wish = Wish::new(TaskName::Detection, data.path(), &output);
+    let found = suggest(&wish).unwrap();
+    assert!(found.reasons[0].contains("4 images of 1 classes"), "{:?}", found.reasons);
+    assert!(matches!(found.recipe.model.decoder, Some(DecoderConfig::DeformableDetr(_))));
+    let mut short = found.recipe;
+    (short.run.steps, short.run.batch_size, short.run.accumulation) = (1, 1, 1);
+    Trainer::new(short).unwrap().run(&mut ()).unwrap();
+    assert!(output.join("best/config.json").is_file());
+
+    let mut segmenter = Recipe::smallest(TaskName::Instance, data.path().join("segmenter"));
+    (segmenter.run.steps, segmenter.run.checkpoint_every, segmenter.model.num_queries) = (1, 1, Some(5));
+    let shapes = Shapes::new(TaskName::Instance, 4);
+    Trainer::builder(segmenter.clone()).train_data(shapes).build().unwrap().run(&mut ()).unwrap();
+    wish.model = ModelChoice::Folder(data.path().join("segmenter/last"));
+    let further = suggest(&wish).unwrap();
+    assert!(further.reasons.iter().any(|reason| reason.starts_with("a new head")), "{:?}", further.reasons);
+    let Some(DecoderConfig::DeformableDetr(head)) = further.recipe.model.decoder else { panic!("no head") };
+    assert_eq!((head.hidden_dim, head.encoder_layers), (16, 1));
+    // As many queries as an image has boxes, at least.
+    assert_eq!(
+        (further.recipe.model.num_queries, further.recipe.model.backbone),
+        (Some(8), segmenter.model.backbone)
+    );
+    // What was trained on boxes goes on with its own head.
+    wish.model = ModelChoice::Folder(output.join("best"));
+    let again = suggest(&wish).unwrap();
+    assert!(!again.reasons.iter().any(|reason| reason.starts_with("a new head")), "{:?}", again.reasons);
 }

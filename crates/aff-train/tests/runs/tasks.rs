@@ -45,8 +45,8 @@ fn run(recipe: Recipe) -> Vec<StepReport> {
 #[test]
 fn every_task_lowers_its_loss_with_either_head() {
     let folder = tempfile::tempdir().unwrap();
-    use TaskName::{Classification, Instance, Panoptic, Semantic};
-    let cases = [Classification, Semantic, Instance, Panoptic]
+    use TaskName::{Classification, Detection, Instance, Panoptic, Semantic};
+    let cases = [Classification, Semantic, Instance, Panoptic, Detection]
         .map(|task| (task, None))
         .into_iter()
         .chain([Instance, Panoptic].map(|task| (task, Some(hcformer()))));
@@ -72,12 +72,17 @@ fn every_task_lowers_its_loss_with_either_head() {
 
 #[test]
 fn every_task_is_validated_by_its_metric() {
-    use TaskName::{Classification, Instance, Panoptic, Semantic};
+    use TaskName::{Classification, Detection, Instance, Panoptic, Semantic};
     let folder = tempfile::tempdir().unwrap();
-    for (task, metric) in
-        [(Classification, "top1"), (Semantic, "mean_iou"), (Instance, "ap"), (Panoptic, "pq")]
-    {
-        let mut recipe = Recipe::smallest(task, folder.path().join(metric));
+    for (task, metric) in [
+        (Classification, "top1"),
+        (Semantic, "mean_iou"),
+        (Instance, "ap"),
+        (Panoptic, "pq"),
+        (Detection, "ap"),
+    ] {
+        let output = folder.path().join(task.to_string());
+        let mut recipe = Recipe::smallest(task, &output);
         (recipe.run.steps, recipe.run.validate_every, recipe.run.checkpoint_every) = (4, 4, 4);
         let data = Shapes::new(task, 6);
         let builder = Trainer::builder(recipe).train_data(data.clone()).validation_data(data);
@@ -86,7 +91,7 @@ fn every_task_is_validated_by_its_metric() {
         let best = trainer.best().unwrap();
         assert_eq!((best.metric.as_str(), best.step), (metric, 4));
         assert!((0.0..=1.0).contains(&best.value));
-        let log = super::metrics(&folder.path().join(metric));
+        let log = super::metrics(&output);
         assert!(log.contains(&format!("\"decides\":\"{metric}\"")), "{log}");
     }
 }
@@ -220,4 +225,53 @@ fn targets_of_another_kind_are_refused() {
     let recipe = Recipe::smallest(TaskName::Classification, folder.path().join("empty"));
     let nothing = Trainer::builder(recipe).train_data(Shapes::new(TaskName::Classification, 0)).build();
     assert!(nothing.unwrap_err().to_string().contains("no images to learn from"));
+}
+
+/// Detectors resume as all do, and begin with a class probability of 1 % and boxes at their references.
+#[test]
+fn a_detector_resumes_to_the_same_losses_and_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = |name: &str, steps: u64| {
+        let mut recipe = Recipe::smallest(TaskName::Detection, folder.path().join(name));
+        (recipe.run.checkpoint_every, recipe.run.accumulation, recipe.run.steps) = (2, 2, 6);
+        recipe.run.validate_every = steps;
+        recipe
+    };
+    let data = || Shapes::new(TaskName::Detection, 8);
+    let whole = Trainer::builder(recipe("whole", 6)).train_data(data());
+    let mut whole = whole.build().unwrap();
+    let bias = whole.parameters().vars()["class_embed.1.bias"].to_vec1::<f32>().unwrap();
+    assert!(bias.iter().all(|bias| (bias + 99f32.ln()).abs() < 1e-5), "{bias:?}");
+    whole.run(&mut ()).unwrap();
+    let build = || Trainer::builder(recipe("halves", 4)).train_data(data()).validation_data(data()).build();
+    build().unwrap().run(&mut super::EndsEarly).unwrap();
+    let mut second = build().unwrap();
+    assert_eq!(second.step(), 4);
+    second.run(&mut ()).unwrap();
+    assert_eq!(second.step(), 6);
+    let values = |trainer: &Trainer| -> Vec<Vec<f32>> {
+        let vars = trainer.parameters().vars().into_values();
+        vars.map(|var| var.flatten_all().unwrap().to_vec1().unwrap()).collect()
+    };
+    assert!(values(&whole) == values(&second));
+}
+
+#[test]
+fn a_detector_begins_with_the_encoder_of_a_segmenter() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = Recipe::smallest(TaskName::Instance, folder.path().join("segmenter"));
+    (recipe.run.steps, recipe.run.checkpoint_every) = (2, 2);
+    run(recipe);
+    let mut recipe = Recipe::smallest(TaskName::Detection, folder.path().join("detector"));
+    recipe.model.initial = Some(folder.path().join("segmenter/last"));
+    let data = Shapes::new(TaskName::Detection, 8);
+    let trainer = Trainer::builder(recipe).train_data(data).build().unwrap();
+    let (segmenter, detector) = (last(&folder.path().join("segmenter")), trainer.parameters().vars());
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let encoder = "transformer.encoder.layers.0.linear1.weight";
+    let in_segmenter = format!("sem_seg_head.pixel_decoder.{encoder}");
+    assert_eq!(values(&detector[encoder]), values(&segmenter[&in_segmenter]));
+    // What the segmenter does not have begins as ever.
+    let bias = values(&detector["class_embed.0.bias"]);
+    assert!(bias.iter().all(|bias| (bias + 99f32.ln()).abs() < 1e-5), "{bias:?}");
 }

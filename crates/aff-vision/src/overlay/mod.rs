@@ -1,5 +1,6 @@
 //! Pictures for people: the photo with its regions in colour.
 
+mod boxes;
 mod palette;
 mod regions;
 mod text;
@@ -8,6 +9,7 @@ use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 
 use crate::{ImageSize, VisionError};
+pub use boxes::{CaptionedBox, draw_boxes};
 pub use palette::class_color;
 pub use regions::{Region, Regions};
 pub use text::FONT;

@@ -5,6 +5,7 @@
 
 mod axis;
 mod band;
+mod boxes;
 mod instance;
 mod panoptic;
 mod prediction;
@@ -14,6 +15,7 @@ mod sigmoid;
 #[cfg(test)]
 mod reference;
 
+pub use boxes::{BoxParts, DetectedBox, DetectionOptions, detections};
 pub use instance::{InstanceMask, InstanceOptions, instances};
 pub use panoptic::{PanopticOptions, panoptic};
 pub use prediction::{Prediction, PredictionParts};

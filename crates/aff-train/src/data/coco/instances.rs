@@ -1,4 +1,4 @@
-//! Objects with a mask each.
+//! Objects with a mask each, or with a box.
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +9,44 @@ use super::json::{Image, Instances, ObjectRecord};
 use crate::TrainError;
 use crate::data::files::{missing, refuse, stem};
 use crate::data::{Category, DataSet, Sample};
-use crate::targets::{Crowd, SegmentTarget, Target, TargetSegment};
+use crate::targets::{BoxTarget, Crowd, SegmentTarget, Target, TargetBox, TargetSegment};
+use crate::tasks::TaskName;
 
 /// A split of a data set with a file of instances.
 #[derive(Debug)]
 pub(super) struct CocoInstances {
     path: PathBuf,
     file: Instances,
+    task: TaskName,
 }
 
 impl CocoInstances {
-    pub(super) fn read(path: &Path, photos: &Path) -> Result<Self, TrainError> {
-        Ok(Self { path: path.to_path_buf(), file: Instances::read(path, photos)? })
+    pub(super) fn read(path: &Path, photos: &Path, task: TaskName) -> Result<Self, TrainError> {
+        Ok(Self { path: path.to_path_buf(), file: Instances::read(path, photos)?, task })
+    }
+
+    /// Boxes as the file has them, which need no masks; of an object without a box that of its mask.
+    fn boxes(&self, index: usize) -> Result<BoxTarget, TrainError> {
+        let size = self.file.images[index].size;
+        let mut boxes = Vec::with_capacity(self.file.objects[index].len());
+        for (class, object) in &self.file.objects[index] {
+            let wrong = |problem| refuse(&self.path, format!("annotation {}: {problem}", object.id));
+            let bbox = match (object.bbox, &object.segmentation) {
+                (Some(bbox), _) => bbox,
+                (None, Some(_)) => mask(object, size).map_err(wrong)?.bbox().map(f64::from),
+                (None, None) => {
+                    return Err(wrong("has neither `bbox` nor `segmentation`; expected one".to_owned()));
+                }
+            };
+            let mut target = TargetBox::new(*class, bbox);
+            target.crowd = crowd(object);
+            target.area = object.area.unwrap_or(target.area);
+            if let Some(defect) = target.defect(size) {
+                return Err(wrong(defect));
+            }
+            boxes.push(target);
+        }
+        BoxTarget::new(size, boxes)
     }
 }
 
@@ -47,6 +73,9 @@ impl DataSet for CocoInstances {
     }
 
     fn load_target(&self, index: usize) -> Result<Target, TrainError> {
+        if self.task == TaskName::Detection {
+            return Ok(self.boxes(index)?.into());
+        }
         let size = self.file.images[index].size;
         let (mut segments, mut masks) = (Vec::new(), Vec::new());
         for (class, object) in &self.file.objects[index] {
@@ -68,10 +97,14 @@ impl DataSet for CocoInstances {
 
 fn segment(class: u32, object: &ObjectRecord) -> TargetSegment {
     let mut segment = TargetSegment::new(class);
-    segment.crowd = if object.iscrowd == 1 { Crowd::Crowd } else { Crowd::Single };
+    segment.crowd = crowd(object);
     segment.bbox = object.bbox.map(|bbox| bbox.map(|value| value as f32));
     segment.area = object.area;
     segment
+}
+
+fn crowd(object: &ObjectRecord) -> Crowd {
+    if object.iscrowd == 1 { Crowd::Crowd } else { Crowd::Single }
 }
 
 /// The forms in which a mask is written.
@@ -85,8 +118,10 @@ enum Segmentation {
 
 /// The mask of an object.
 fn mask(object: &ObjectRecord, size: ImageSize) -> Result<Rle, String> {
-    let text =
-        object.segmentation.as_ref().ok_or("has no `segmentation`; expected polygons or run lengths")?;
+    let text = object
+        .segmentation
+        .as_ref()
+        .ok_or("has no `segmentation`; expected polygons or run lengths (boxes alone serve detection)")?;
     let segmentation = serde_json::from_str(text.get()).map_err(|_| {
         let start: String = text.get().chars().take(40).collect();
         format!(

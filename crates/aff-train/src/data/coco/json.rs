@@ -165,8 +165,10 @@ impl Panoptic {
 impl Checked {
     fn read(path: &Path, photos: &Path) -> Result<Self, TrainError> {
         let text = read_text(path)?;
-        let file: File =
-            serde_json::from_str(&text).map_err(|error| refuse(path, not_json(&text, &error)))?;
+        let file: File = serde_json::from_str(&text)
+            // Python writes what is not a number without quotes; with them the annotation that has it can be named.
+            .or_else(|error| serde_json::from_str(&quoted_numbers(&text)).map_err(|_| error))
+            .map_err(|error| refuse(path, not_json(&text, &error)))?;
         let mut checked = Self {
             path: path.to_path_buf(),
             categories: Vec::new(),
@@ -269,6 +271,34 @@ impl Checked {
     fn refuse(&self, name: &str, problem: &str) -> TrainError {
         refuse(&self.path, format!("{name}: {problem}"))
     }
+}
+
+/// A text in which `NaN`, `Infinity` and `-Infinity`, which JSON does not have, are strings.
+fn quoted_numbers(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    let (mut rest, mut in_string) = (text, false);
+    while let Some(first) = rest.chars().next() {
+        let word = ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| rest.starts_with(word));
+        let length = match (word, first) {
+            (Some(word), _) if !in_string => {
+                quoted.extend(["\"", word, "\""]);
+                word.len()
+            }
+            // With what it escapes.
+            (_, '\\') if in_string => {
+                let length = rest.chars().take(2).map(char::len_utf8).sum();
+                quoted.push_str(&rest[..length]);
+                length
+            }
+            _ => {
+                in_string ^= first == '"';
+                quoted.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    quoted
 }
 
 /// What is wrong with a text that is no JSON, and the text in front of it.

@@ -28,7 +28,7 @@ impl Layout for CocoLayout {
     }
 
     fn tasks(&self) -> &'static [TaskName] {
-        &[TaskName::Instance, TaskName::Panoptic, TaskName::Semantic]
+        &[TaskName::Instance, TaskName::Panoptic, TaskName::Semantic, TaskName::Detection]
     }
 
     fn recognizes(&self, folder: &Path) -> bool {
@@ -62,12 +62,12 @@ impl Layout for CocoFolderLayout {
     }
 
     fn description(&self) -> &'static str {
-        "your own data in COCO's form: photos in SPLIT/, SPLIT.json with objects (run lengths or polygons); or with panoptic segments, in \
+        "your own data in COCO's form: photos in SPLIT/, SPLIT.json with objects (run lengths or polygons; boxes are enough for detection); or with panoptic segments, in \
          SPLIT.json or panoptic_SPLIT.json, and their pictures in panoptic_SPLIT/"
     }
 
     fn tasks(&self) -> &'static [TaskName] {
-        &[TaskName::Instance, TaskName::Panoptic, TaskName::Semantic]
+        &[TaskName::Instance, TaskName::Panoptic, TaskName::Semantic, TaskName::Detection]
     }
 
     fn recognizes(&self, folder: &Path) -> bool {
@@ -105,14 +105,15 @@ impl Files {
         if !self.photos.is_dir() {
             return Err(refuse(self.photos, "there is no such folder; expected the photos of the split"));
         }
-        let instances = self.instances.iter().find(|path| path.is_file() && task == TaskName::Instance);
+        let is_of_objects = matches!(task, TaskName::Instance | TaskName::Detection);
+        let instances = self.instances.iter().find(|path| path.is_file() && is_of_objects);
         if let Some(path) = instances {
-            return Ok(Box::new(CocoInstances::read(path, &self.photos)?));
+            return Ok(Box::new(CocoInstances::read(path, &self.photos, task)?));
         }
         if let Some(path) = self.panoptic.iter().find(|path| path.is_file()) {
             return Ok(Box::new(CocoPanoptic::read(path, &self.photos, &self.pictures, task)?));
         }
-        let of_task = if task == TaskName::Instance { self.instances } else { Vec::new() };
+        let of_task = if is_of_objects { self.instances } else { Vec::new() };
         let looked_for: Vec<String> =
             of_task.iter().chain(&self.panoptic).map(|path| path.display().to_string()).collect();
         let problem = format!("has no annotations for {task}; looked for {}", looked_for.join(" and "));

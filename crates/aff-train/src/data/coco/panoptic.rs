@@ -32,8 +32,9 @@ impl CocoPanoptic {
         task: TaskName,
     ) -> Result<Self, TrainError> {
         let file = Panoptic::read(path, photos, pictures)?;
-        let is_wanted =
-            |category: &Category| task != TaskName::Instance || category.kind == CategoryKind::Thing;
+        let is_wanted = |category: &Category| {
+            !matches!(task, TaskName::Instance | TaskName::Detection) || category.kind == CategoryKind::Thing
+        };
         let mut categories = Vec::new();
         let mut class = Vec::new();
         for category in &file.categories {
