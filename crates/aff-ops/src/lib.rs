@@ -12,6 +12,7 @@
 //! | [`deformable_gather`](fn@deformable_gather) | `[B,N,C]` -> `[B,Q,C]`: values at learnt locations of several levels |
 //! | [`soft_assignment`](fn@soft_assignment) | `[B,N,C]`, `[B,N',C]` -> `[B,N,k]`: how much fine tokens belong to coarse ones |
 //! | [`linear`], [`layer_norm`], [`softmax_last_dim`], [`gelu`] | like Candle's, faster, and trainable |
+//! | [`PreparedLinear`] | a linear layer whose constant weights are laid out once, with what follows it |
 //!
 //! # Conventions
 //! * B batch, N tokens (keys), Q queries, M neighbour slots of a query, H heads, D head width, C = H*D channels,
@@ -61,7 +62,7 @@ mod emulation;
 pub use cluster_attention::{AttentionGeometry, ClusterAttention, PaddingSlots, cluster_attention};
 pub use deformable_gather::{DeformableGather, deformable_gather};
 pub use kernel::simd::instruction_set;
-pub use layers::{gelu, layer_norm, linear, softmax_last_dim};
+pub use layers::{Activation, Epilogue, PreparedLinear, gelu, layer_norm, linear, softmax_last_dim};
 pub use neighborhood_merge::{MergeGeometry, NeighborhoodMerge, neighborhood_merge};
 pub use points::{CanvasLookup, ClusterNeighborhood, NeighborLists, Neighborhood, Offset, Positions};
 pub use shepard::ShepardInterpolation;

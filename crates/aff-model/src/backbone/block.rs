@@ -1,6 +1,6 @@
 //! A transformer block with cluster attention (section 4 of the method).
 
-use aff_ops::{ClusterAttention, cluster_attention, gelu};
+use aff_ops::{Activation, ClusterAttention, Epilogue, cluster_attention};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -59,13 +59,24 @@ impl Block {
 
     /// `[B,N,C]` in the order of the geometry -> the same shape and order.
     pub(super) fn forward(&self, feat: &Tensor, geometry: &StageGeometry, phase: Phase) -> Result<Tensor> {
-        let branch = 2 * self.index as u64;
         let attended = self.attention.forward(&self.norm1.forward(feat)?, geometry)?;
-        let attended = self.scaled(attended, |scale| &scale.gamma1)?;
-        let feat = (feat + phase.drop_path(attended, self.drop_path_rate, branch)?)?;
-        let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&feat)?)?)?;
-        let update = self.scaled(self.fc2.forward(&hidden)?, |scale| &scale.gamma2)?;
-        feat + phase.drop_path(update, self.drop_path_rate, branch + 1)?
+        let gamma = self.layer_scale.as_ref().map(|scale| &scale.gamma1);
+        let last = Last { layer: &self.attention.proj, input: &attended, scale: gamma };
+        let feat = self.add_branch(feat, last, phase, 0)?;
+        let hidden = self.fc1.activated(&self.norm2.forward(&feat)?, Activation::Gelu)?;
+        let gamma = self.layer_scale.as_ref().map(|scale| &scale.gamma2);
+        self.add_branch(&feat, Last { layer: &self.fc2, input: &hidden, scale: gamma }, phase, 1)
+    }
+
+    /// `feat` and the first or second branch of the block, which may be dropped in training.
+    fn add_branch(&self, feat: &Tensor, last: Last<'_>, phase: Phase, branch: u64) -> Result<Tensor> {
+        let Last { layer, input, scale } = last;
+        let epilogue = Epilogue { scale, ..Epilogue::default() };
+        if phase.is_training() {
+            let update = layer.forward_with(input, epilogue)?;
+            return feat + phase.drop_path(update, self.drop_path_rate, 2 * self.index as u64 + branch)?;
+        }
+        layer.forward_with(input, Epilogue { residual: Some(feat), ..epilogue })
     }
 
     /// Cost with so many slots of neighbours, and `table` relative positions in the published code's table.
@@ -76,13 +87,13 @@ impl Block {
             + self.fc1.macs(tokens)
             + self.fc2.macs(tokens)
     }
+}
 
-    fn scaled(&self, update: Tensor, gamma: impl Fn(&LayerScale) -> &Tensor) -> Result<Tensor> {
-        match &self.layer_scale {
-            Some(scale) => update.broadcast_mul(gamma(scale)),
-            None => Ok(update),
-        }
-    }
+/// The last layer of a branch with its input and the branch's scale.
+struct Last<'a> {
+    layer: &'a Linear,
+    input: &'a Tensor,
+    scale: Option<&'a Tensor>,
 }
 
 /// Cluster attention with its projections.
@@ -112,6 +123,7 @@ impl Attention {
         })
     }
 
+    /// Everything but the last projection.
     fn forward(&self, feat: &Tensor, geometry: &StageGeometry) -> Result<Tensor> {
         let inputs = ClusterAttention {
             query: &self.q.forward(feat)?,
@@ -126,7 +138,7 @@ impl Attention {
         let (rows, slots) = (neighborhood.batch() * neighborhood.queries(), neighborhood.slots());
         let heads = self.position_bias.elem_count();
         performed(rows * (slots * PHI * heads + 2 * (slots + 1) * feat.dim(2)?));
-        self.proj.forward(&attended)
+        Ok(attended)
     }
 
     fn macs(&self, tokens: usize, slots: usize, table: usize) -> Macs {

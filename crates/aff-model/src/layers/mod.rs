@@ -2,6 +2,7 @@
 
 mod point_conv;
 
+use aff_ops::{Activation, Epilogue, PreparedLinear};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -47,56 +48,71 @@ impl Module for LayerNorm {
 
 /// A linear layer.
 #[derive(Debug, Clone)]
-pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
+pub(crate) struct Linear(PreparedLinear);
 
 impl Linear {
-    pub(crate) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+    pub(crate) fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        Ok(Self(PreparedLinear::new(weight, bias)?))
     }
 
     pub(crate) fn weight(&self) -> &Tensor {
-        &self.weight
+        self.0.weight()
     }
 
     pub(crate) fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
+        self.0.bias()
+    }
+
+    /// The layer and what follows it.
+    pub(crate) fn forward_with(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+        let out = self.0.forward(x, epilogue)?;
+        performed(x.elem_count() * self.weight().dims()[0]);
+        Ok(out)
+    }
+
+    /// The layer and an activation.
+    pub(crate) fn activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.forward_with(x, Epilogue { activation, ..Epilogue::default() })
+    }
+
+    /// The layer, added to `residual`.
+    pub(crate) fn added_to(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, Epilogue { residual: Some(residual), ..Epilogue::default() })
     }
 
     pub(crate) fn macs(&self, rows: usize) -> Macs {
-        Macs::products(rows * self.weight.elem_count())
+        Macs::products(rows * self.weight().elem_count())
     }
 }
 
 impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let out = aff_ops::linear(x, &self.weight, self.bias.as_ref())?;
-        performed(x.elem_count() * self.weight.dims()[0]);
-        Ok(out)
+        self.forward_with(x, Epilogue::default())
     }
 }
 
 /// Parameters `weight [output,input]`, initially uniform after Glorot, and `bias [output]`, initially 0: as in the decoders of
 /// Mask2Former.
 pub(crate) fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
-    let layer = linear_no_bias(input, output, vb)?;
-    Ok(Linear { bias: Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?), ..layer })
+    let weight = glorot_weight(input, output, vb)?;
+    Linear::new(weight, Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?))
 }
 
 /// As [`linear`], without a bias.
 pub(crate) fn linear_no_bias(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
+    Linear::new(glorot_weight(input, output, vb)?, None)
+}
+
+fn glorot_weight(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Tensor> {
     let bound = (6.0 / (input + output) as f64).sqrt();
-    let init = Init::Uniform { lo: -bound, up: bound };
-    Ok(Linear::new(vb.get_with_hints((output, input), "weight", init)?, None))
+    vb.get_with_hints((output, input), "weight", Init::Uniform { lo: -bound, up: bound })
 }
 
 /// As [`linear`], the weight initially normal with deviation 0.02: as in vision transformers.
 pub(crate) fn backbone_linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
     let init = Init::Randn { mean: 0.0, stdev: 0.02 };
     let weight = vb.get_with_hints((output, input), "weight", init)?;
-    Ok(Linear::new(weight, Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?)))
+    Linear::new(weight, Some(vb.get_with_hints(output, "bias", candle_nn::init::ZERO)?))
 }
 
 /// A table of `count` vectors under the name `NAME.weight`, initially normal.
@@ -151,10 +167,8 @@ impl Module for Mlp {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = x.clone();
         for (i, layer) in self.layers.iter().enumerate() {
-            if i > 0 {
-                x = x.relu()?;
-            }
-            x = layer.forward(&x)?;
+            let last = i + 1 == self.layers.len();
+            x = layer.activated(&x, if last { Activation::Identity } else { Activation::Relu })?;
         }
         Ok(x)
     }

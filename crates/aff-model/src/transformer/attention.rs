@@ -10,10 +10,8 @@ use crate::macs::{Macs, performed};
 /// Queries attend to all keys that are not blocked.
 #[derive(Debug, Clone)]
 pub(crate) struct Attention {
-    /// `[3C,C]`, laid out (query, key, value).
-    weight: Tensor,
-    /// `[3C]`
-    bias: Tensor,
+    /// Of queries, keys and values: parts of one parameter.
+    projections: [Linear; 3],
     out_proj: Linear,
     heads: usize,
 }
@@ -25,12 +23,22 @@ impl Attention {
         let init = Init::Uniform { lo: -bound, up: bound };
         let weight = vb.get_with_hints((3 * width, width), "in_proj_weight", init)?;
         let bias = vb.get_with_hints(3 * width, "in_proj_bias", candle_nn::init::ZERO)?;
-        Ok(Self { weight, bias, out_proj: linear(width, width, &vb.pp("out_proj"))?, heads })
+        let projection = |index: usize| {
+            let part = |all: &Tensor| all.narrow(0, index * width, width);
+            Linear::new(part(&weight)?, Some(part(&bias)?))
+        };
+        Ok(Self {
+            projections: [projection(0)?, projection(1)?, projection(2)?],
+            out_proj: linear(width, width, &vb.pp("out_proj"))?,
+            heads,
+        })
     }
 
-    /// `query [B,Q,C]`, `key` and `value [B,N,C]`, `blocked [B,Q,N]` u8 (1 where a query may not look) -> `[B,Q,C]`.
-    pub(crate) fn forward(
+    /// `query [B,Q,C]`, `key` and `value [B,N,C]`, `blocked [B,Q,N]` u8 (1 where a query may not look); what the
+    /// queries see is added to `residual [B,Q,C]`.
+    pub(crate) fn added_to(
         &self,
+        residual: &Tensor,
         query: &Tensor,
         key: &Tensor,
         value: &Tensor,
@@ -43,14 +51,10 @@ impl Attention {
             let tokens = x.dim(1)?;
             x.reshape((batch, tokens, self.heads, width))?.transpose(1, 2)?.contiguous()
         };
-        let project = |index: usize, x: &Tensor| {
-            let weight = self.weight.narrow(0, index * channels, channels)?;
-            let bias = self.bias.narrow(0, index * channels, channels)?;
-            Linear::new(weight, Some(bias)).forward(x)
-        };
-        let query = by_head((project(0, query)? * (width as f64).powf(-0.5))?)?;
-        let key = by_head(project(1, key)?)?;
-        let value = by_head(project(2, value)?)?;
+        let [query_proj, key_proj, value_proj] = &self.projections;
+        let query = by_head((query_proj.forward(query)? * (width as f64).powf(-0.5))?)?;
+        let key = by_head(key_proj.forward(key)?)?;
+        let value = by_head(value_proj.forward(value)?)?;
 
         let mut logits = query.matmul(&key.transpose(2, 3)?.contiguous()?)?;
         if let Some(blocked) = blocked {
@@ -60,7 +64,7 @@ impl Attention {
         }
         let attended = softmax_last_dim(&logits)?.matmul(&value)?;
         performed(batch * 2 * queries * keys * channels);
-        self.out_proj.forward(&attended.transpose(1, 2)?.reshape((batch, queries, channels))?)
+        self.out_proj.added_to(residual, &attended.transpose(1, 2)?.reshape((batch, queries, channels))?)
     }
 
     pub(crate) fn macs(&self, queries: usize, keys: usize) -> Macs {

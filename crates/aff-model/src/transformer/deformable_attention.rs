@@ -100,9 +100,10 @@ impl DeformableAttention {
         CanvasLookup::new(positions, NEIGHBORS)
     }
 
-    /// `query [B,Q,C]` looks into `feat [B,N,C]`, the tokens of all levels: `[B,Q,C]`.
-    pub(crate) fn forward(
+    /// `query [B,Q,C]` looks into `feat [B,N,C]`, the tokens of all levels; what it finds is added to `residual [B,Q,C]`.
+    pub(crate) fn added_to(
         &self,
+        residual: &Tensor,
         query: &Tensor,
         references: &ReferencePoints,
         feat: &Tensor,
@@ -125,7 +126,7 @@ impl DeformableAttention {
         performed(
             inputs.locations.elem_count() / inputs.locations.dim(D::Minus1)? * NEIGHBORS * (width / heads),
         );
-        self.output_proj.forward(&gathered)
+        self.output_proj.added_to(residual, &gathered)
     }
 
     pub(crate) fn macs(&self, queries: usize, tokens: usize) -> Macs {
@@ -145,5 +146,5 @@ fn nearly_constant(input: usize, output: usize, reach: Option<f64>, vb: &VarBuil
     let weight = vb.get_with_hints((output, input), "weight", init)?;
     let init = reach.map_or(candle_nn::init::ZERO, |reach| Init::Uniform { lo: -reach, up: reach });
     let bias = vb.get_with_hints(output, "bias", init)?;
-    Ok(Linear::new(weight, Some(bias)))
+    Linear::new(weight, Some(bias))
 }

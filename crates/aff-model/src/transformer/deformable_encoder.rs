@@ -79,8 +79,8 @@ impl DeformableEncoder {
         let references = ReferencePoints::own(&lookups, &feat)?;
         for layer in &self.layers {
             let query = (&feat + &embedding)?;
-            let attended = layer.attention.forward(&query, &references, &feat, &lookups)?;
-            feat = layer.feed_forward.forward(&layer.norm1.forward(&(feat + attended)?)?)?;
+            let attended = layer.attention.added_to(&feat, &query, &references, &feat, &lookups)?;
+            feat = layer.feed_forward.forward(&layer.norm1.forward(&attended)?)?;
         }
         let mut start = 0;
         let mut split = |level: &Level| {

@@ -1,5 +1,6 @@
 //! The feed-forward block of the heads' transformers.
 
+use aff_ops::Activation;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -31,7 +32,7 @@ impl FeedForward {
 
 impl Module for FeedForward {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let update = self.linear2.forward(&self.linear1.forward(x)?.relu()?)?;
-        self.norm.forward(&(x + update)?)
+        let hidden = self.linear1.activated(x, Activation::Relu)?;
+        self.norm.forward(&self.linear2.added_to(x, &hidden)?)
     }
 }

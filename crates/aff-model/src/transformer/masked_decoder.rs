@@ -176,12 +176,12 @@ impl DecoderLayer {
         blocked: &Tensor,
     ) -> Result<Tensor> {
         let query = (feat + query_pos)?;
-        let seen = self.cross_attention.forward(&query, &memory.key, &memory.value, Some(blocked))?;
-        let feat = self.cross_norm.forward(&(feat + seen)?)?;
+        let seen = self.cross_attention.added_to(feat, &query, &memory.key, &memory.value, Some(blocked))?;
+        let feat = self.cross_norm.forward(&seen)?;
 
         let query = (&feat + query_pos)?;
-        let shared = self.self_attention.forward(&query, &query, &feat, None)?;
-        let feat = self.self_norm.forward(&(feat + shared)?)?;
+        let shared = self.self_attention.added_to(&feat, &query, &query, &feat, None)?;
+        let feat = self.self_norm.forward(&shared)?;
         self.feed_forward.forward(&feat)
     }
 

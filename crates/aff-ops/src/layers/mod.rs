@@ -7,6 +7,7 @@ mod cuda;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod prepared_linear;
 pub mod reference;
 mod softmax;
 
@@ -14,4 +15,5 @@ pub use gelu::gelu;
 pub(crate) use gelu::{gelu_lanes, gelu_slope_lanes};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use prepared_linear::{Activation, Epilogue, PreparedLinear};
 pub use softmax::softmax_last_dim;

@@ -47,11 +47,11 @@ impl DecoderLayer {
         memory: &Memory,
     ) -> Result<Tensor> {
         let query = (feat + position)?;
-        let shared = self.self_attention.forward(&query, &query, feat, None)?;
-        let feat = self.self_norm.forward(&(feat + shared)?)?;
+        let shared = self.self_attention.added_to(feat, &query, &query, feat, None)?;
+        let feat = self.self_norm.forward(&shared)?;
         let query = (&feat + position)?;
-        let seen = self.cross_attention.forward(&query, references, &memory.feat, &memory.lookups)?;
-        self.feed_forward.forward(&self.cross_norm.forward(&(feat + seen)?)?)
+        let seen = self.cross_attention.added_to(&feat, &query, references, &memory.feat, &memory.lookups)?;
+        self.feed_forward.forward(&self.cross_norm.forward(&seen)?)
     }
 
     pub(super) fn macs(&self, queries: usize, tokens: usize) -> Macs {

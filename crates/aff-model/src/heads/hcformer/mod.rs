@@ -131,8 +131,8 @@ impl EncoderLayer {
     fn forward(&self, level: &Level) -> Result<Tensor> {
         let feat = &level.tokens.feat;
         let query = (feat + &level.sine)?;
-        let seen = self.attention.forward(&query, &query, feat, None)?;
-        self.feed_forward.forward(&self.norm.forward(&(feat + seen)?)?)
+        let seen = self.attention.added_to(feat, &query, &query, feat, None)?;
+        self.feed_forward.forward(&self.norm.forward(&seen)?)
     }
 
     fn macs(&self, tokens: usize) -> Macs {
