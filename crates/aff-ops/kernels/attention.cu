@@ -44,6 +44,12 @@ template <int D> struct Quarter {
             at[4 * v + 3] = four.w;
         }
     }
+    // Of a row that is not aligned to 16 bytes.
+    __device__ __forceinline__ static Quarter of_parameter(const float* row, int t) {
+        Quarter quarter;
+        for (int i = 0; i < D / 4; ++i) quarter.at[i] = row[i / 4 * 16 + t * 4 + i % 4];
+        return quarter;
+    }
     __device__ __forceinline__ float dot(const Quarter& other) const {
         float sum = 0.0f;
 #pragma unroll
@@ -66,7 +72,7 @@ template <int D> struct Quarter {
             four.y = at[4 * v + 1];
             four.z = at[4 * v + 2];
             four.w = at[4 * v + 3];
-            *reinterpret_cast<float4*>(row + 16 * v + 4 * t) = four;
+            ::store(row + 16 * v + 4 * t, four);
         }
     }
 };
@@ -120,9 +126,9 @@ template <int D> __device__ __forceinline__ void attention(
     const size_t row = image_start + min(token, sizes.tokens - 1);
     const Head<D> head(parameters, sizes.heads, at.head);
 
-    Quarter<D> q(query + row * channels + at.head * D, at.t), sum(head.blank_value, at.t);
+    Quarter<D> q(query + row * channels + at.head * D, at.t), sum = Quarter<D>::of_parameter(head.blank_value, at.t);
     q.scale(Scale<D>::value * LOG2E);
-    float most = quad_sum(q.dot(Quarter<D>(head.blank_key, at.t))), total = 1.0f;
+    float most = quad_sum(q.dot(Quarter<D>::of_parameter(head.blank_key, at.t))), total = 1.0f;
     const uint32_t own = place[row];
     const size_t tile = size_t(at.image) * sizes.tiles + at.item;
     const uint32_t last = tile_starts[tile + 1];
@@ -190,7 +196,8 @@ template <int D> __device__ __forceinline__ void attention_query_gradients(
 
     float* part = parts + (size_t(at.image) * sizes.tiles + at.item) * (6 * sizes.heads + 2 * channels);
     {
-        const Quarter<D> key(head.blank_key, at.t), value(head.blank_value, at.t);
+        const Quarter<D> key = Quarter<D>::of_parameter(head.blank_key, at.t);
+        const Quarter<D> value = Quarter<D>::of_parameter(head.blank_value, at.t);
         const float logit = quad_sum(q.dot(key)) * LOG2E;
         const float weight = real ? exp2f(logit - log_total) : 0.0f;
         const float slope = weight * (quad_sum(g.dot(value)) - whole);
@@ -219,7 +226,7 @@ template <int D> __device__ __forceinline__ void attention_query_gradients(
         const bool sees = entry.y >> at.g & 1;
         const size_t first = image_start + entry.x;
         const float* key = key_value + first * 2 * channels + 2 * at.head * D;
-#pragma unroll
+#pragma unroll 1 // both halves at once need more registers than there are
         for (int half = 0; half < 2; ++half) {
             float of_key[4], of_value[4];
 #pragma unroll

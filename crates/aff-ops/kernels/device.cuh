@@ -8,6 +8,7 @@
 #define AFF_KERNEL(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads, 1) name(__VA_ARGS__)
 #define KERNEL(threads, name, ...) AFF_KERNEL(threads, name, __VA_ARGS__)
 #define SHARED(type, name) __shared__ type name
+#define CHECK_ALIGNMENT(at, type)
 #else
 #include "emulate.h"
 #endif
@@ -17,7 +18,15 @@ constexpr int WARP = 32;
 // A slot without a key.
 constexpr uint32_t EMPTY = 0xffffffffu;
 
-template <class T> __device__ __forceinline__ T load(const void* at) { return *static_cast<const T*>(at); }
+// Several numbers at once, which must be aligned to their size; the emulator sees to that.
+template <class T> __device__ __forceinline__ T load(const void* at) {
+    CHECK_ALIGNMENT(at, T);
+    return *static_cast<const T*>(at);
+}
+template <class T> __device__ __forceinline__ void store(void* at, T value) {
+    CHECK_ALIGNMENT(at, T);
+    *static_cast<T*>(at) = value;
+}
 
 // Over the four lanes that share a query or a key, and over a warp: the same sum in every lane.
 __device__ __forceinline__ float quad_sum(float x) {

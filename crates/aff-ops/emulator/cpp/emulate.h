@@ -4,6 +4,14 @@
 //
 // It does not show weak memory order, nor anything asynchronous: kernels keep to barriers, shuffles and ballots.
 #pragma once
+// How fibers are switched: by a few instructions, or where those are not written, by the system.
+#if !defined(__x86_64__) || defined(__APPLE__)
+#define AFF_UCONTEXT
+#if defined(__APPLE__)
+#define _XOPEN_SOURCE 700
+#define _DARWIN_C_SOURCE
+#endif
+#endif
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -18,8 +26,7 @@
 
 #include "memory.h"
 
-#if !defined(__x86_64__) || defined(__APPLE__)
-#define AFF_UCONTEXT
+#ifdef AFF_UCONTEXT
 #include <ucontext.h>
 #endif
 
@@ -149,6 +156,9 @@ struct Registration {
     extern "C" void name(__VA_ARGS__)
 // Arguments are expanded before they are pasted.
 #define KERNEL(threads, name, ...) AFF_KERNEL(threads, name, __VA_ARGS__)
+#define CHECK_ALIGNMENT(at, type)                     \
+    if (reinterpret_cast<uintptr_t>(at) % sizeof(type)) \
+    emulate::fail("an access of " + std::to_string(sizeof(type)) + " bytes that are not aligned to that")
 #define SHARED(type, name) auto& name = emulate::shared<type>(AFF_SITE)
 
 #define threadIdx (emulate::here->current->thread)

@@ -17,6 +17,11 @@ KERNEL(32, fault_divergence, float* x) {
     if (threadIdx.x % 32 >= 16) return;
     x[threadIdx.x] += __shfl_xor_sync(ALL, x[threadIdx.x], 1);
 }
+// Half of the warp shuffles elsewhere.
+KERNEL(32, fault_two_shuffles, float* x) {
+    if (threadIdx.x < 16) x[threadIdx.x] = __shfl_xor_sync(ALL, 1.0f, 1);
+    else x[threadIdx.x] = __shfl_xor_sync(ALL, 2.0f, 1);
+}
 // Half of the block waits at a barrier of its own.
 KERNEL(64, fault_two_barriers, float* x) {
     if (threadIdx.x < 32) __syncthreads();
@@ -30,6 +35,7 @@ KERNEL(32, fault_writes_an_input, const float* x, float* y) {
     const_cast<float*>(x)[threadIdx.x] = 1.0f;
     y[threadIdx.x] = 0.0f;
 }
+KERNEL(32, fault_misaligned, const float* x, float* y) { y[threadIdx.x] = load<float4>(x + threadIdx.x).x; }
 struct FaultShared { float at[32]; };
 KERNEL(32, fault_reads_unwritten_shared_memory, float* y) {
     SHARED(FaultShared, shared);

@@ -40,6 +40,7 @@ fn assert_found(kernel: &str, threads: u32, arguments: &[Argument<'_>], expected
 fn a_warp_that_parts_is_found() {
     let mut x = Memory::from_words(&[0; 32]).unwrap();
     assert_found("fault_divergence", 32, &[Argument::Write(&mut x)], "faults.cu:");
+    assert_found("fault_two_shuffles", 32, &[Argument::Write(&mut x)], "different collectives: ");
 }
 
 #[test]
@@ -59,6 +60,13 @@ fn accesses_outside_are_found() {
     let expected = "argument 0: a write beside its memory";
     assert_found("fault_writes_past_the_end", 32, &[Argument::Write(&mut memory(31))], "argument 0");
     assert_found("fault_writes_before_the_start", 32, &[Argument::Write(&mut memory(32))], expected);
+}
+
+#[test]
+fn accesses_that_are_not_aligned_are_found() {
+    let x = Memory::from_words(&[0; 64]).unwrap();
+    let arguments = [Argument::Read(&x), Argument::Write(&mut memory(32))];
+    assert_found("fault_misaligned", 32, &arguments, "an access of 16 bytes that are not aligned");
 }
 
 #[test]
