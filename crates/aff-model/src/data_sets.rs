@@ -15,6 +15,19 @@ pub enum DataSet {
 }
 
 impl DataSet {
+    /// The data set whose classes these are, in its order.
+    ///
+    /// ```
+    /// use aff_model::data_sets::DataSet;
+    ///
+    /// assert_eq!(DataSet::of_labels(&DataSet::Ade20k.labels()), Some(DataSet::Ade20k));
+    /// assert_eq!(DataSet::of_labels(&["road".to_owned()]), None);
+    /// ```
+    pub fn of_labels(labels: &[String]) -> Option<Self> {
+        let all = [Self::Ade20k, Self::Cityscapes, Self::CityscapesInstances, Self::CocoInstances];
+        all.into_iter().find(|data_set| data_set.labels() == labels)
+    }
+
     /// Names of the classes, by index.
     ///
     /// ```

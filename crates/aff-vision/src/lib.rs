@@ -31,7 +31,10 @@ pub use formats::{CITYSCAPES_LABEL_IDS, CocoInstance, CocoPanoptic, CocoSegment,
 pub use image::{Rgb, RgbImage};
 pub use label_map::LabelMap;
 #[cfg(feature = "overlay")]
-pub use overlay::{CaptionedBox, FONT, OverlayOptions, Region, Regions, class_color, draw_boxes, overlay};
+pub use overlay::{
+    ADE20K_COLORS, CITYSCAPES_COLORS, COCO_COLORS, CaptionedBox, FONT, OverlayOptions, Palette, Region,
+    Regions, class_color, draw_boxes, overlay,
+};
 pub use panoptic_map::PanopticMap;
 pub use postprocess::{
     BoxParts, DetectedBox, DetectionOptions, InstanceMask, InstanceOptions, PanopticOptions, Prediction,

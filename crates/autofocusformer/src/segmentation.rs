@@ -11,6 +11,7 @@ use aff_vision::{
 use serde::Serialize;
 
 use crate::Error;
+use crate::palette::palette;
 
 /// What was found in a photo, at the photo's size.
 #[derive(Debug, Clone)]
@@ -153,7 +154,8 @@ impl Segmentation {
         }
     }
 
-    /// The photo with the segments over it, in colours that belong to the classes.
+    /// The photo with the segments over it, in colours that belong to the classes: those that the community of a data set knows (ADE20K,
+    /// CamVid, Cityscapes, COCO), else colours that are far apart. Objects of one class have shades of its colour.
     ///
     /// # Errors
     /// [`Error::Vision`] if the photo is of another size than the one that was segmented.
@@ -171,6 +173,7 @@ impl Segmentation {
             Segments::Instance(found) => Regions::of_instances(self.size, found, &self.labels),
             Segments::Panoptic(map) => Regions::of_panoptic(map, &self.labels),
         };
+        let regions = regions.with_palette(palette(&self.labels));
         Ok(aff_vision::overlay(photo, &regions, options)?)
     }
 

@@ -1,6 +1,8 @@
 //! Pictures for people: the photo with its regions in colour.
 
 mod boxes;
+mod color_space;
+mod known_colors;
 mod palette;
 mod regions;
 mod text;
@@ -10,7 +12,8 @@ use rayon::prelude::*;
 
 use crate::{ImageSize, VisionError};
 pub use boxes::{CaptionedBox, draw_boxes};
-pub use palette::class_color;
+pub use known_colors::{ADE20K_COLORS, CITYSCAPES_COLORS, COCO_COLORS};
+pub use palette::{Palette, class_color};
 pub use regions::{Region, Regions};
 pub use text::FONT;
 use text::Pen;
@@ -34,8 +37,10 @@ impl Default for OverlayOptions {
     }
 }
 
-/// Pictures with a shorter edge than this get no captions and no legend: they would cover it.
+/// Pictures with a shorter edge than this get no captions: they would cover it.
 const LEAST_EDGE_FOR_TEXT: u32 = 160;
+/// Pictures with a shorter edge than this get no legend either: it could not be read.
+const LEAST_EDGE_FOR_LEGEND: u32 = 72;
 /// A part of the picture: `[left, top, right, bottom]`.
 type Area = [i64; 4];
 const NOWHERE: Area = [0; 4];
@@ -56,7 +61,7 @@ const LIGHT: [u8; 3] = [255, 255, 255];
 /// let regions = Regions::of_labels(&map, &["road".to_owned(), "sky".to_owned()]);
 /// let picture = overlay(&photo, &regions, &OverlayOptions { alpha: 1.0, ..OverlayOptions::default() })?;
 /// assert_eq!(picture.get_pixel(0, 0).0, aff_vision::class_color(0));
-/// assert_eq!(picture.get_pixel(3, 1).0, aff_vision::class_color(1));
+/// assert_eq!(picture.get_pixel(3, 1).0, [119, 170, 221], "the sky is blue");
 /// # Ok(())
 /// # }
 /// ```
@@ -77,14 +82,22 @@ pub fn overlay(
         return Ok(picture);
     }
     paint(&mut picture, regions, options);
-    if size.height.min(size.width) >= LEAST_EDGE_FOR_TEXT {
-        let pen = Pen::new((size.height.min(size.width) as f32 / 30.0).max(13.0))?;
+    let edge = size.height.min(size.width);
+    if edge >= LEAST_EDGE_FOR_LEGEND {
+        let pen = Pen::new(text_height(edge))?;
         let legend = if options.legend { draw_legend(&mut picture, regions, &pen) } else { NOWHERE };
-        if options.captions {
+        if options.captions && edge >= LEAST_EDGE_FOR_TEXT {
             draw_captions(&mut picture, regions, &pen, legend);
         }
     }
     Ok(picture)
+}
+
+/// Height of a line of text on a picture whose shorter edge is so long, in pixels: a thirtieth of it, but legible, and on small pictures
+/// not too large for a few lines.
+fn text_height(edge: u32) -> f32 {
+    let edge = edge as f32;
+    (edge / 30.0).max((edge / 9.0).min(13.0))
 }
 
 /// Mixes `share` of a colour into a pixel.
@@ -98,7 +111,8 @@ fn blend(pixel: &mut [u8; 3], color: [u8; 3], share: f32) {
 /// Colours and boundaries.
 fn paint(picture: &mut RgbImage, regions: &Regions, options: &OverlayOptions) {
     let (width, rows) = (regions.size().columns(), regions.size().rows());
-    let colors: Vec<[u8; 3]> = regions.regions().iter().map(|region| class_color(region.label_id)).collect();
+    let color = |region: &Region| regions.palette().shade(region.label_id, region.shade);
+    let colors: Vec<[u8; 3]> = regions.regions().iter().map(color).collect();
     let index = regions.index();
     // Lines as thick as a photo of this size can bear.
     let reach = 1 + regions.size().height.min(regions.size().width) as usize / 1000;
@@ -165,7 +179,8 @@ fn draw_legend(picture: &mut RgbImage, regions: &Regions, pen: &Pen) -> Area {
     }
     classes.retain(|class| class.2 > 0);
     classes.sort_by_key(|class| std::cmp::Reverse(class.2));
-    let lines: Vec<_> = classes.iter().map(|class| (class_color(class.0), pen.line(class.1))).collect();
+    let lines: Vec<_> =
+        classes.iter().map(|class| (regions.palette().color(class.0), pen.line(class.1))).collect();
     let Some(height) = lines.first().map(|(_, line)| i64::from(line.height)) else { return NOWHERE };
     // A quarter of the picture at most.
     let frame = ImageSize::of(picture);
@@ -237,6 +252,41 @@ mod tests {
         assert!(legend.contains(&[0, 0]) && legend.iter().all(|&[x, y]| x < 150 && y < 100));
         let captions = changed(OverlayOptions { captions: true, ..base });
         assert!(captions.iter().any(|&[x, _]| x < 150) && captions.iter().any(|&[x, _]| x >= 150));
+    }
+
+    #[test]
+    fn small_pictures_have_a_key_and_no_captions() {
+        let drawn = |edge: u32, options: OverlayOptions| {
+            let photo = RgbImage::from_pixel(edge, edge, Rgb([100, 100, 100]));
+            let bare = OverlayOptions { captions: false, legend: false, ..options };
+            let [picture, bare] =
+                [options, bare].map(|options| overlay(&photo, &halves(edge, edge), &options).unwrap());
+            picture.enumerate_pixels().filter(|&(x, y, pixel)| pixel != bare.get_pixel(x, y)).count()
+        };
+        let captions = OverlayOptions { legend: false, ..OverlayOptions::default() };
+        for edge in [72, 96, 159] {
+            let key = drawn(edge, OverlayOptions::default());
+            assert!(key > 100 && key < (edge * edge / 4) as usize, "{edge}: {key} pixels");
+            assert_eq!(drawn(edge, captions), 0);
+        }
+        assert_eq!(drawn(71, OverlayOptions::default()), 0);
+        assert!(drawn(160, captions) > 0);
+        for (edge, height) in [(72, 8.0), (117, 13.0), (200, 13.0), (390, 13.0), (3000, 100.0)] {
+            assert_eq!(text_height(edge), height, "{edge}");
+        }
+    }
+
+    #[test]
+    fn a_palette_colours_regions_and_key() {
+        let photo = RgbImage::from_pixel(300, 200, Rgb([100, 100, 100]));
+        let regions = halves(300, 200).with_palette(Palette::new(vec![[10, 20, 30], [200, 210, 220]]));
+        let options =
+            OverlayOptions { alpha: 1.0, boundaries: false, captions: false, ..OverlayOptions::default() };
+        let picture = overlay(&photo, &regions, &options).unwrap();
+        assert_eq!(picture.get_pixel(299, 199).0, [200, 210, 220]);
+        assert_eq!(picture.get_pixel(0, 199).0, [10, 20, 30]);
+        let in_key = |color| (0..40).any(|y| (0..60).any(|x| picture.get_pixel(x, y).0 == color));
+        assert!(in_key([200, 210, 220]), "the class on the right is in the key at the left");
     }
 
     #[test]

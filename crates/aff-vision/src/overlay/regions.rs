@@ -1,5 +1,8 @@
 //! What an overlay shows, whatever the task was.
 
+use std::collections::HashMap;
+
+use super::Palette;
 use crate::segment::label_name;
 use crate::{ImageSize, InstanceMask, LabelMap, PanopticMap};
 
@@ -10,6 +13,7 @@ pub struct Regions {
     /// In raster order: 0 where there is none, else the number of the region plus one.
     index: Vec<u32>,
     regions: Vec<Region>,
+    palette: Palette,
 }
 
 /// A part of the picture with one colour.
@@ -21,6 +25,8 @@ pub struct Region {
     pub label: String,
     /// What is written on it.
     pub caption: String,
+    /// Which shade of the class's colour it has: the number of the object among those of its class, from 0, the class's colour itself.
+    pub shade: u32,
 }
 
 impl Regions {
@@ -37,11 +43,11 @@ impl Regions {
         for class in classes {
             let label_id = u32::from(class);
             let label = label_name(labels, label_id);
-            regions.push(Region { label_id, caption: label.clone(), label });
+            regions.push(Region { label_id, caption: label.clone(), label, shade: 0 });
             index_of[usize::from(class)] = regions.len() as u32;
         }
         let index = map.labels().iter().map(|&class| index_of[usize::from(class)]).collect();
-        Self { size: map.size(), index, regions }
+        Self { size: map.size(), index, regions, palette: Palette::of_labels(labels) }
     }
 
     /// One region for each segment of a panoptic map; void stays empty.
@@ -49,14 +55,16 @@ impl Regions {
     pub fn of_panoptic(map: &PanopticMap, labels: &[String]) -> Self {
         let mut index_of = std::collections::BTreeMap::from([(0, 0)]);
         let mut regions = Vec::with_capacity(map.segments().len());
+        let mut shades = Shades::default();
         for segment in map.segments() {
             let label = label_name(labels, segment.label_id);
             let caption = if segment.was_fused { label.clone() } else { scored(&label, segment.score) };
-            regions.push(Region { label_id: segment.label_id, label, caption });
+            let shade = shades.next(segment.label_id);
+            regions.push(Region { label_id: segment.label_id, label, caption, shade });
             index_of.insert(segment.id, regions.len() as u32);
         }
         let index = map.ids().iter().map(|id| index_of.get(id).copied().unwrap_or(0)).collect();
-        Self { size: map.size(), index, regions }
+        Self { size: map.size(), index, regions, palette: Palette::of_labels(labels) }
     }
 
     /// One region for each object; where masks overlap, the object with the higher score is on top.
@@ -71,7 +79,8 @@ impl Regions {
         let mut regions = Vec::with_capacity(found.len());
         for object in found {
             let label = label_name(labels, object.label_id);
-            regions.push(Region { label_id: object.label_id, caption: scored(&label, object.score), label });
+            let caption = scored(&label, object.score);
+            regions.push(Region { label_id: object.label_id, caption, label, shade: 0 });
             for (start, length) in object.mask.runs() {
                 for at in start..start + length {
                     let (x, y) = (at / size.rows(), at % size.rows());
@@ -79,7 +88,24 @@ impl Regions {
                 }
             }
         }
-        Self { size, index, regions }
+        // The best object of a class, the last one, has the colour of the class.
+        let mut shades = Shades::default();
+        for region in regions.iter_mut().rev() {
+            region.shade = shades.next(region.label_id);
+        }
+        Self { size, index, regions, palette: Palette::of_labels(labels) }
+    }
+
+    /// The same regions in other colours than those of [`Palette::of_labels`].
+    #[must_use]
+    pub fn with_palette(self, palette: Palette) -> Self {
+        Self { palette, ..self }
+    }
+
+    /// The colours of the classes.
+    #[must_use]
+    pub fn palette(&self) -> &Palette {
+        &self.palette
     }
 
     /// Height and width.
@@ -149,6 +175,19 @@ impl Regions {
     }
 }
 
+/// Counts the objects of each class.
+#[derive(Debug, Default)]
+struct Shades(HashMap<u32, u32>);
+
+impl Shades {
+    fn next(&mut self, label_id: u32) -> u32 {
+        let count = self.0.entry(label_id).or_default();
+        let shade = *count;
+        *count += 1;
+        shade
+    }
+}
+
 fn scored(label: &str, score: f32) -> String {
     format!("{label} {:.0}%", score * 100.0)
 }
@@ -185,5 +224,20 @@ mod tests {
             regions.index().iter().map(|&at| regions.regions()[at as usize - 1].label_id).collect();
         assert_eq!(classes, [5, 5, 6]);
         assert_eq!(regions.regions()[1].caption, "class 5 90%");
+    }
+
+    #[test]
+    fn objects_of_a_class_have_shades_of_their_own() {
+        let size = ImageSize::new(1, 3);
+        let object = |score, label_id, at: usize| InstanceMask {
+            label_id,
+            score,
+            query: 0,
+            mask: Rle::from_bitmap(size, &[0, 1, 2].map(|pixel| pixel == at)).unwrap(),
+        };
+        let found = [object(0.5, 7, 0), object(0.9, 7, 1), object(0.4, 6, 2)];
+        let regions = Regions::of_instances(size, &found, &[]);
+        let shades: Vec<_> = regions.regions().iter().map(|region| (region.label_id, region.shade)).collect();
+        assert_eq!(shades, [(6, 0), (7, 1), (7, 0)], "the best has the colour of the class");
     }
 }
