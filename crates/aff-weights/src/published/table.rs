@@ -99,13 +99,18 @@ pub fn published_checkpoint(preset: &str) -> Option<PublishedCheckpoint> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use aff_model::config::Architecture;
+
     use super::*;
 
     #[test]
     fn every_preset_has_a_checkpoint_of_its_own() {
         let all = published_checkpoints();
         let names: BTreeSet<&str> = all.iter().map(|checkpoint| checkpoint.name.as_str()).collect();
-        let presets = crate::published_models();
+        // Nobody published detectors.
+        let is_published =
+            |preset: &crate::Preset| preset.config.architecture() != Architecture::ObjectDetection;
+        let presets: Vec<_> = crate::published_models().into_iter().filter(is_published).collect();
         let known: BTreeSet<&str> = presets.iter().map(|preset| preset.name.as_str()).collect();
         assert_eq!(names, known);
         let paths: BTreeSet<&str> = all.iter().map(|checkpoint| checkpoint.path.as_str()).collect();

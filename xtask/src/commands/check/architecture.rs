@@ -111,7 +111,7 @@ pub(super) fn table_problems(layers: &[Layer], packages: &Packages) -> Vec<Strin
 }
 
 /// Source files that the document names and nobody has. A name may leave out the folders it begins with.
-pub(super) fn file_problems(root: &Path, document: &str) -> Result<Vec<String>> {
+pub(super) fn file_problems(root: &Path, name: &str, document: &str) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for folder in ["crates", "xtask", "fuzz"] {
         source_files(&root.join(folder), &mut files)?;
@@ -123,7 +123,7 @@ pub(super) fn file_problems(root: &Path, document: &str) -> Result<Vec<String>> 
         .filter(|word| word.ends_with(".rs"))
         .collect();
     let is_missing = |name: &&str| !files.iter().any(|file| Path::new(file).ends_with(name));
-    let problem = |name: &str| format!("ARCHITECTURE.md: there is no source file {name}");
+    let problem = |file: &str| format!("{name}: there is no source file {file}");
     Ok(named.into_iter().filter(is_missing).map(problem).collect())
 }
 
@@ -213,7 +213,7 @@ More text, with | bars | depends on nothing.
         let root = super::super::repository_root().unwrap();
         let document = "`check/architecture.rs` is here, `backbone/no_such_stage.rs` is not.";
         assert_eq!(
-            file_problems(&root, document).unwrap(),
+            file_problems(&root, "ARCHITECTURE.md", document).unwrap(),
             ["ARCHITECTURE.md: there is no source file backbone/no_such_stage.rs"]
         );
     }

@@ -4,11 +4,13 @@
 //! * every crate but `aff-ops` and the emulator of its tests forbids unsafe code;
 //! * every crate that is published packs its licence and a README of its own;
 //! * the crates and what they depend on are those of the table in `ARCHITECTURE.md`, and none depends on a crate above it;
-//! * the source files that `ARCHITECTURE.md` names exist;
+//! * the source files that `ARCHITECTURE.md` and `CONTRIBUTING.md` name exist;
+//! * links between documents lead to files and headings, and the book's contents name all of its chapters;
 //! * dependency versions stand in the root manifest alone;
 //! * the README's `cargo` commands name things that exist.
 
 mod architecture;
+mod links;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -67,7 +69,11 @@ fn problems(root: &Path) -> Result<Vec<String>> {
     let document = std::fs::read_to_string(root.join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
     let layers = architecture::layers(&document).context("ARCHITECTURE.md")?;
     problems.extend(architecture::table_problems(&layers, &architecture::packages(root)?));
-    problems.extend(architecture::file_problems(root, &document)?);
+    for name in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let document = std::fs::read_to_string(root.join(name)).context(name)?;
+        problems.extend(architecture::file_problems(root, name, &document)?);
+    }
+    problems.extend(links::problems(root)?);
     let readme = std::fs::read_to_string(root.join("README.md")).context("README.md")?;
     problems.extend(readme_problems(root, &readme, &found));
     Ok(problems)
