@@ -90,6 +90,7 @@ impl Block {
 }
 
 /// The last layer of a branch with its input and the branch's scale.
+#[derive(Clone, Copy)]
 struct Last<'a> {
     layer: &'a Linear,
     input: &'a Tensor,
