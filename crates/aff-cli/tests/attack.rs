@@ -181,6 +181,8 @@ fn every_option_refuses_what_it_cannot_use() {
         let (code, error) = run(&folder, &arguments);
         if code != 0 {
             refused += 1;
+            // As messages show paths: bytes that are no text are escaped.
+            let escaped = format!("{value:?}").trim_matches('"').to_owned();
             let value = value.to_string_lossy();
             // Long values are cut in messages.
             let beginning: String = value.chars().take(100).collect();
@@ -188,7 +190,7 @@ fn every_option_refuses_what_it_cannot_use() {
                 beginning,
                 format!("--{option}"),
                 value.to_string(),
-                format!("{value:?}").trim_matches('"').to_owned(),
+                escaped,
                 // What a value that is no text is replaced by.
                 "invalid UTF-8".to_owned(),
             ];

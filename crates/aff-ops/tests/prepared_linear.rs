@@ -81,6 +81,23 @@ fn neither_batch_mates_nor_threads_nor_rows_change_a_bit() {
     }
 }
 
+/// A sum of nothing is zero: what is left is the bias.
+#[test]
+fn without_inputs_the_bias_is_left() {
+    let (x, weight) = (random(&[2, 3, 0], 1, DType::F32), random(&[2, 0], 2, DType::F32));
+    let bias = Tensor::new(&[5_f32, -7.0], &Device::Cpu).unwrap();
+    let layer = PreparedLinear::new(weight.clone(), Some(bias.clone())).unwrap();
+    for y in [
+        layer.forward(&x, Epilogue::default()),
+        aff_ops::linear(&x, &weight, Some(&bias)),
+        reference::linear(&x, &weight, Some(&bias)),
+    ] {
+        let y = y.unwrap();
+        assert_eq!(y.dims(), [2, 3, 2]);
+        assert_eq!(values(&y), [5.0, -7.0].repeat(6));
+    }
+}
+
 /// A variable is updated in place, under the layer: the next product is that of the new weights, and so it is for what is
 /// computed from a variable.
 #[test]

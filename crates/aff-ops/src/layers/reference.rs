@@ -36,11 +36,11 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// If the shapes do not fit together.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
-    let rows = x.elem_count() / inputs.max(1);
     let mut shape = x.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = outputs;
-    }
+    shape.pop();
+    // Not the number of elements over `inputs`, which may be 0.
+    let rows = shape.iter().product::<usize>();
+    shape.push(outputs);
     let y = x.reshape((rows, inputs))?.matmul(&weight.t()?)?.reshape(shape)?;
     match bias {
         Some(bias) => y.broadcast_add(bias),
