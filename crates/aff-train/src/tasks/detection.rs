@@ -4,20 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use aff_model::config::ModelConfig;
-use aff_model::{BoxOutput, Network, Phase};
-use aff_vision::PreprocessorConfig;
-use aff_weights::ModelFolder;
-use autofocusformer::Model;
-use candle_core::{Device, Tensor};
-use rand::RngCore;
+use aff_model::{BoxOutput, Network};
+use candle_core::Tensor;
 
+use super::trainee::Trainee;
 use super::{Task, TaskName, TaskSetup, Update, Validation};
-use crate::data::{CategoryKind, DataSet};
+use crate::data::CategoryKind;
 use crate::losses::{BoxCriterion, ImageBoxes, Loss, Losses};
-use crate::random::{Purpose, generator};
 use crate::targets::{Target, TargetBox};
-use crate::{EvaluationOptions, Parameters, TrainError, evaluate};
+use crate::{Parameters, TrainError};
 
 /// Boxes and a class for each, by Deformable DETR.
 #[derive(Debug)]
@@ -34,9 +29,7 @@ struct Settings {
     own_loss: Option<Box<dyn Loss<BoxOutput>>>,
     /// Which classes are countable.
     things: Vec<bool>,
-    config: ModelConfig,
-    preprocessor: PreprocessorConfig,
-    validation: Option<Arc<dyn DataSet>>,
+    trainee: Trainee,
 }
 
 impl Detection {
@@ -47,16 +40,14 @@ impl Detection {
     pub fn new(setup: &TaskSetup<'_>) -> Result<Self, TrainError> {
         let recipe = setup.recipe;
         let categories = setup.train.categories();
-        let config = recipe.model_config(categories)?;
-        let network = Network::new(&config, &setup.parameters.var_builder())?;
-        setup.parameters.set(&Network::initial_values(&config)?)?;
+        let trainee = Trainee::new(setup)?;
+        let network = trainee.network(setup.parameters)?;
+        setup.parameters.set(&Network::initial_values(&trainee.config)?)?;
         let settings = Settings {
             criterion: BoxCriterion::new(recipe.loss.clone()),
             own_loss: None,
             things: categories.iter().map(|category| category.kind == CategoryKind::Thing).collect(),
-            config,
-            preprocessor: recipe.preprocessor()?,
-            validation: setup.validation.clone(),
+            trainee,
         };
         Ok(Self { network, settings: Arc::new(settings) })
     }
@@ -91,10 +82,8 @@ impl Settings {
 
 impl Task for Detection {
     fn losses(&self, update: &Update<'_>) -> Result<Losses, TrainError> {
-        let drop_seed = generator(update.seed, Purpose::DropPath, update.number()).next_u64();
-        let phase = Phase::Training { seed: drop_seed };
         let batch = update.batch();
-        let output = self.network.forward(&batch.pixel_values, phase)?.into_boxes()?;
+        let output = self.network.forward(&batch.pixel_values, update.phase())?.into_boxes()?;
         let settings = &self.settings;
         if let Some(loss) = &settings.own_loss {
             return loss.losses(&output, update);
@@ -105,20 +94,15 @@ impl Task for Detection {
     }
 
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<Validation>, TrainError> {
-        let settings = &self.settings;
-        let Some(data) = &settings.validation else { return Ok(None) };
-        let (config, preprocessor) = (settings.config.clone(), settings.preprocessor.clone());
-        let model = Model::from_tensors(config, Some(preprocessor), weights, &Device::Cpu)?;
-        let options = EvaluationOptions::new(TaskName::Detection);
-        Ok(Some(evaluate(model, data.as_ref(), &options, |_| {})?.validation()))
+        self.settings.trainee.validate(TaskName::Detection, weights)
     }
 
     fn write_model(&self, folder: &Path, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
-        Ok(ModelFolder::write(folder, &self.settings.config, Some(&self.settings.preprocessor), weights)?)
+        self.settings.trainee.write(folder, weights)
     }
 
     fn replica(&self, parameters: &Parameters) -> Result<Box<dyn Task>, TrainError> {
-        let network = Network::new(&self.settings.config, &parameters.var_builder())?;
+        let network = self.settings.trainee.network(parameters)?;
         Ok(Box::new(Self { network, settings: Arc::clone(&self.settings) }))
     }
 }

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use aff_model::config::ModelConfig;
-use aff_model::{MaskOutput, Network, Phase};
-use aff_vision::{LabelMap, PreprocessorConfig};
-use aff_weights::ModelFolder;
-use autofocusformer::Model;
-use candle_core::{Device, Tensor};
+use aff_model::{MaskOutput, Network};
+use aff_vision::LabelMap;
+use candle_core::Tensor;
 use rand::RngCore;
 
+use super::trainee::Trainee;
 use super::{Task, TaskName, TaskSetup, Update, Validation};
 use crate::data::{CategoryKind, DataSet};
 use crate::losses::{BatchTargets, Criterion, Loss, Losses};
 use crate::random::{Purpose, generator};
 use crate::targets::{Crowd, SegmentTarget, Target};
-use crate::{EvaluationOptions, Parameters, TrainError, evaluate};
+use crate::{Parameters, TrainError};
 
 /// Masks and a class for each, for any of the three segmentation tasks, with either head.
 #[derive(Debug)]
@@ -35,9 +33,7 @@ struct Settings {
     own_loss: Option<Box<dyn Loss<MaskOutput>>>,
     /// Which classes are countable.
     things: Vec<bool>,
-    config: ModelConfig,
-    preprocessor: PreprocessorConfig,
-    validation: Option<Arc<dyn DataSet>>,
+    trainee: Trainee,
 }
 
 impl MaskClassification {
@@ -48,8 +44,8 @@ impl MaskClassification {
     pub fn new(setup: &TaskSetup<'_>) -> Result<Self, TrainError> {
         let recipe = setup.recipe;
         let categories = setup.train.categories();
-        let config = recipe.model_config(categories)?;
-        let network = Network::new(&config, &setup.parameters.var_builder())?;
+        let trainee = Trainee::new(setup)?;
+        let network = trainee.network(setup.parameters)?;
         let classes = categories.len();
         let options = &recipe.loss;
         let frequencies = if options.semantic > 0.0 && options.semantic_balance > 0.0 {
@@ -62,9 +58,7 @@ impl MaskClassification {
             criterion: Criterion::new(options.clone(), &frequencies),
             own_loss: None,
             things: categories.iter().map(|category| category.kind == CategoryKind::Thing).collect(),
-            config,
-            preprocessor: recipe.preprocessor()?,
-            validation: setup.validation.clone(),
+            trainee,
         };
         Ok(Self { network, settings: Arc::new(settings) })
     }
@@ -137,9 +131,7 @@ impl Settings {
 
 impl Task for MaskClassification {
     fn losses(&self, update: &Update<'_>) -> Result<Losses, TrainError> {
-        let drop_seed = generator(update.seed, Purpose::DropPath, update.number()).next_u64();
-        let phase = Phase::Training { seed: drop_seed };
-        let output = self.network.forward(&update.batch().pixel_values, phase)?.into_masks()?;
+        let output = self.network.forward(&update.batch().pixel_values, update.phase())?.into_masks()?;
         match &self.settings.own_loss {
             Some(loss) => loss.losses(&output, update),
             None => self.criterion_losses(&output, update),
@@ -147,20 +139,15 @@ impl Task for MaskClassification {
     }
 
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<Validation>, TrainError> {
-        let settings = &self.settings;
-        let Some(data) = &settings.validation else { return Ok(None) };
-        let (config, preprocessor) = (settings.config.clone(), settings.preprocessor.clone());
-        let model = Model::from_tensors(config, Some(preprocessor), weights, &Device::Cpu)?;
-        let options = EvaluationOptions::new(settings.task);
-        Ok(Some(evaluate(model, data.as_ref(), &options, |_| {})?.validation()))
+        self.settings.trainee.validate(self.settings.task, weights)
     }
 
     fn write_model(&self, folder: &Path, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
-        Ok(ModelFolder::write(folder, &self.settings.config, Some(&self.settings.preprocessor), weights)?)
+        self.settings.trainee.write(folder, weights)
     }
 
     fn replica(&self, parameters: &Parameters) -> Result<Box<dyn Task>, TrainError> {
-        let network = Network::new(&self.settings.config, &parameters.var_builder())?;
+        let network = self.settings.trainee.network(parameters)?;
         Ok(Box::new(Self { network, settings: Arc::clone(&self.settings) }))
     }
 }

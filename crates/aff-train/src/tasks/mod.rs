@@ -4,6 +4,7 @@ mod classification;
 mod detection;
 mod mask_classification;
 mod task;
+mod trainee;
 mod validation;
 
 use std::fmt;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use aff_model::Phase;
 use candle_core::Tensor;
+use rand::RngCore;
 
 use super::Validation;
 use crate::data::{Batch, DataSet};
 use crate::losses::Losses;
+use crate::random::{Purpose, generator};
 use crate::{Parameters, Recipe, TrainError};
 
 /// A network with its losses and its validation: what a trainer needs to know of a task.
@@ -73,6 +76,11 @@ impl<'a> Update<'a> {
     /// Number of the pass in the run.
     pub fn number(&self) -> u64 {
         self.step * self.batches.len() as u64 + self.pass as u64
+    }
+
+    /// What a network has to know of the pass: that it is one of training, and the seed of the branches that it drops.
+    pub fn phase(&self) -> Phase {
+        Phase::Training { seed: generator(self.seed, Purpose::DropPath, self.number()).next_u64() }
     }
 }
 
